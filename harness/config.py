@@ -1,0 +1,136 @@
+"""The closed, typed configuration of a trial. Defaults are the paper's recipe; scales and sweeps change them.
+
+Light on purpose: a dry run reads configurations without importing torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from model.config import ModelConfig
+
+
+class Closed(BaseModel):
+    """Immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SyntheticConfig(Closed):
+    """Knobs of the embedded data set (``harness/data/synthetic.py``); lengths in pixels or frames."""
+
+    seed: int = 0
+    train_videos: int = Field(200, ge=1)
+    valid_videos: int = Field(30, ge=1)
+    length: int = Field(20, ge=1)
+    """L, frames of each video."""
+    height: int = Field(96, ge=16)
+    width: int = Field(128, ge=16)
+    categories: int = Field(8, ge=1, le=10)
+    """How many of the generator's categories are used."""
+    max_instances: int = Field(3, ge=1)
+    """Each video has 1..max_instances tracks."""
+    min_size: int = Field(26, ge=4)
+    max_size: int = Field(52, ge=4)
+    """Diameter of an instance, drawn from [min_size, max_size]."""
+    speed: float = Field(2.0, ge=0)
+    """Largest speed of an instance, pixels a frame."""
+    texture: float = Field(0.5, ge=0, le=1)
+    """Contrast of the textured background; 0 is a flat colour."""
+    overlap: float = Field(0.3, ge=0, le=1)
+    """Probability that an instance is sent across another one's path (the nearer one occludes)."""
+    absence: float = Field(0.1, ge=0, le=1)
+    """Probability that an instance leaves the picture for some frames and comes back."""
+    look_alike: float = Field(0.1, ge=0, le=1)
+    """Probability that an instance copies category and colours of another one in the video."""
+    blur: float = Field(0.1, ge=0, le=1)
+    """Probability that a video is motion-blurred (exposure of a whole frame time)."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> SyntheticConfig:
+        if self.min_size > self.max_size:
+            raise ValueError(f"min_size {self.min_size} must not be above max_size {self.max_size}")
+        if self.max_size > min(self.height, self.width):
+            raise ValueError(f"max_size {self.max_size} must fit the {self.height}x{self.width} frame")
+        return self
+
+
+class DataConfig(Closed):
+    """Which videos. The folder itself (``--data``) is no part of a trial's identity; its checksum is."""
+
+    kind: Literal["synthetic", "youtube_vis"] = "youtube_vis"
+    train: str = "train"
+    """Trains on ``<train>.json`` of the data folder."""
+    valid: str = "valid"
+    """Scores on ``<valid>.json`` of the data folder."""
+    synthetic: SyntheticConfig = SyntheticConfig()
+
+
+class TrainConfig(Closed):
+    """Training recipe (paper Sec. 4.1; published configuration for the step counts)."""
+
+    steps: int = Field(6000, ge=0)
+    """0 leaves the model untrained."""
+    clips_per_batch: int = Field(16, ge=1)
+    frames_per_clip: int = Field(5, ge=1)
+    frame_range: int = Field(20, ge=0)
+    """The other frames of a clip lie within ± this many frames of the reference frame."""
+    short_sides: tuple[int, ...] = Field((360, 480), min_length=1)
+    """One is drawn for each clip; the frame keeps its aspect ratio."""
+    flip: float = Field(0.5, ge=0, le=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    backbone_learning_rate: float = Field(1e-5, ge=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_norm: float = Field(0.01, gt=0)
+    """Largest norm of the whole model's gradient."""
+    schedule: Literal["step", "one_cycle"] = "step"
+    milestones: tuple[int, ...] = (4000,)
+    """Steps at which ``schedule: step`` multiplies the learning rate by 0.1."""
+    no_object_weight: float = Field(0.1, gt=0)
+    dice_weight: float = Field(3.0, ge=0)
+    mask_weight: float = Field(3.0, ge=0)
+    """Weight of the sigmoid focal loss."""
+    checkpoint_every: int = Field(500, ge=1)
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of one training. Fixed by the CPU scales so that results do not depend on core counts."""
+
+
+class InferenceConfig(Closed):
+    """A whole video in, tracks out (paper Sec. 3.3)."""
+
+    window: int = Field(5, ge=1)
+    """T, frames of a clip."""
+    stride: int = Field(1, ge=1)
+    """S, frames between the starts of neighbouring windows."""
+    short_side: int = Field(360, ge=16)
+    match_threshold: float = Field(0.05, ge=0, le=1)
+    """Pairs with a soft IoU at or below this are not linked."""
+    score_threshold: float = Field(0.01, ge=0, le=1)
+    """Classes with a higher probability give a result each."""
+
+    @model_validator(mode="after")
+    def _windows_cover(self) -> InferenceConfig:
+        if self.stride > self.window:
+            raise ValueError(f"stride {self.stride} must not be above window {self.window}: frames would be skipped")
+        return self
+
+
+class SpeedConfig(Closed):
+    """How FPS is timed (``docs/fps.md``)."""
+
+    videos: int | None = Field(None, ge=1)
+    """Time on the first so many videos of the valid split; null takes all."""
+    passes: int = Field(5, ge=1)
+    """Timed passes over those videos, after one warm-up pass; FPS is the median over passes."""
+
+
+class TrialConfig(Closed):
+    """One cell of a table: everything that can change its number, but for seed, code and data bytes."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    inference: InferenceConfig = InferenceConfig()
+    speed: SpeedConfig = SpeedConfig()
