@@ -32,17 +32,19 @@ class SyntheticConfig(Closed):
     """How many of the generator's categories are used."""
     max_instances: int = Field(3, ge=1)
     """Each video has 1..max_instances tracks."""
-    min_size: int = Field(26, ge=4)
-    max_size: int = Field(52, ge=4)
+    min_size: int = Field(26, ge=8)
+    max_size: int = Field(52, ge=8)
     """Diameter of an instance, drawn from [min_size, max_size]."""
     speed: float = Field(2.0, ge=0)
-    """Largest speed of an instance, pixels a frame."""
+    """Largest speed of an instance, pixels a frame; one that leaves the picture is faster while it does."""
+    drift: float = Field(0.5, ge=0)
+    """Largest speed of the background (a panning camera), pixels a frame."""
     texture: float = Field(0.5, ge=0, le=1)
     """Contrast of the textured background; 0 is a flat colour."""
     overlap: float = Field(0.3, ge=0, le=1)
     """Probability that an instance is sent across another one's path (the nearer one occludes)."""
     absence: float = Field(0.1, ge=0, le=1)
-    """Probability that an instance leaves the picture for some frames and comes back."""
+    """Probability that an instance leaves the picture for some frames and comes back (if L >= 5)."""
     look_alike: float = Field(0.1, ge=0, le=1)
     """Probability that an instance copies category and colours of another one in the video."""
     blur: float = Field(0.1, ge=0, le=1)
@@ -113,7 +115,9 @@ class InferenceConfig(Closed):
     @model_validator(mode="after")
     def _windows_cover(self) -> InferenceConfig:
         if self.stride > self.window:
-            raise ValueError(f"stride {self.stride} must not be above window {self.window}: frames would be skipped")
+            raise ValueError(
+                f"stride {self.stride} must not be above window {self.window}: frames would be skipped"
+            )
         return self
 
 

@@ -1,0 +1,94 @@
+"""The commands as people type them: arguments in, exit status out.
+
+Exit status: 0 every cell has its number; 1 a trial failed or a cell is missing; 2 the input has to be
+mended (one line says what); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from model.errors import InputError
+
+Sweep = Annotated[Path, typer.Argument(help="A sweep file, such as sweeps/table3a.yaml.")]
+Scale = Annotated[
+    str, typer.Option(help="How much: a file of sweeps/scales. 'tiny' and 'sanity' need no data and no GPU.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="A YouTube-VIS folder: train.json, valid.json, train/JPEGImages, valid/JPEGImages."),
+]
+Split = Annotated[str | None, typer.Option(help="With --data: score SPLIT.json instead of valid.json.")]
+Results = Annotated[Path, typer.Option(help="Where trainings and parquet rows are kept.")]
+Reports = Annotated[Path, typer.Option(help="Where tables and figures are written.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Trials at a time; by default what the cores carry.")
+]
+Retry = Annotated[bool, typer.Option("--retry", help="Run failed trials again.")]
+
+
+def run_sweep(
+    sweep: Sweep,
+    scale: Scale = "paper",
+    data: Data = None,
+    split: Split = None,
+    results: Results = Path("results"),
+    reports: Reports = Path("reports"),
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    workers: Workers = None,
+    retry: Retry = False,
+) -> None:
+    """Train, evaluate and time every trial of SWEEP, then write its tables and figures.
+
+    Run the same command again to go on after an interruption: nothing that is done is done twice.
+    """
+    from harness.engine.plan import Options, make_plan
+    from harness.engine.preview import preview
+
+    console = Console(highlight=False, soft_wrap=True)
+    options = Options(sweep, scale, results, reports, data, split, device, workers, retry)
+    plan = make_plan(options)
+    if dry_run:
+        preview(plan, console)
+        return
+    from harness.engine.run import Runner
+    from harness.report.sweep_report import report_plan
+
+    complete = Runner(plan, console).run()
+    report_plan(plan, console)
+    if not complete:
+        raise typer.Exit(1)
+
+
+def sweep_command(arguments: list[str] | None = None) -> None:
+    """Entry point of ``run_sweep.py``."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(run_sweep)
+    sys.exit(_status_of(app, arguments))
+
+
+def _status_of(app: typer.Typer, arguments: list[str] | None) -> int:
+    """Run a command; errors that a person can mend become one line on standard error."""
+    try:
+        returned: Any = app(args=arguments, standalone_mode=False)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: run the same command to go on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        # typer's own usage errors carry their message and the exit status 2; anything else is a bug.
+        if not hasattr(error, "format_message"):
+            raise
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        return 2
+    return returned if isinstance(returned, int) else 0

@@ -1,0 +1,136 @@
+"""Training clips: which frames, at which size, in which order (paper Sec. 4.1).
+
+Clip i of a training is a pure function of (seed, i). The state of the sampler is therefore one number,
+the next i, and an interrupted training goes on with the clips it would have seen.
+
+Shapes
+    B, T    clips of a batch, frames of a clip
+    n       instances of a clip
+    H0, W0  frame size after resizing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.config import TrainConfig
+from harness.data.ytvis import VideoDataset
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One training example."""
+
+    frames: Tensor
+    """(T, 3, H0, W0) uint8 RGB"""
+    labels: Tensor
+    """(n,) int64"""
+    masks: Tensor
+    """(n, T, H0, W0) bool; every instance is visible in at least one frame"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips padded at the right and the bottom to one size."""
+
+    frames: Tensor
+    """(B, T, 3, H0, W0) uint8"""
+    padding: Tensor | None
+    """(B, H0, W0) bool, True outside the picture; None when all clips have one size"""
+    targets: list[dict[str, Tensor]]
+    """``labels`` (n,) and ``masks`` (n, T, H0, W0) of each clip"""
+
+
+class ClipSampler:
+    """Clip i of a training, for i = 0, 1, 2, ...; each epoch visits every video once, shuffled."""
+
+    def __init__(self, dataset: VideoDataset, config: TrainConfig, seed: int) -> None:
+        self.dataset = dataset
+        self.config = config
+        self.seed = seed
+
+    def clip(self, index: int) -> Clip:
+        """Read, resize and perhaps flip the clip's frames and masks."""
+        epoch, place = divmod(index, len(self.dataset.videos))
+        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.dataset.videos))
+        video = self.dataset.videos[order[place]]
+        rng = np.random.default_rng([self.seed, 1, index])
+        indices = sample_frames(rng, video.length, self.config.frames_per_clip, self.config.frame_range)
+        short_side = int(rng.choice(self.config.short_sides))
+        flip = bool(rng.random() < self.config.flip)
+
+        frames = torch.from_numpy(self.dataset.frames(video, indices))
+        masks = torch.from_numpy(self.dataset.masks(video, indices))
+        labels = torch.tensor([track.category for track in video.tracks], dtype=torch.long)
+        crowd = torch.tensor([track.iscrowd for track in video.tracks], dtype=torch.bool)
+        frames = resize_frames(frames, short_side)
+        masks = _resize_masks(masks, (frames.shape[-2], frames.shape[-1]))
+        if flip:
+            frames, masks = frames.flip(-1), masks.flip(-1)
+        visible = masks.flatten(1).any(1) & ~crowd
+        return Clip(frames.contiguous(), labels[visible], masks[visible])
+
+
+def sample_frames(rng: np.random.Generator, length: int, count: int, reach: int) -> list[int]:
+    """Sorted frame indices: a random reference and count - 1 others within ± reach of it.
+
+    The others are drawn with replacement, as the published code does; a video of one frame repeats it.
+    """
+    reference = int(rng.integers(length))
+    near = [i for i in range(max(0, reference - reach), min(length, reference + reach + 1)) if i != reference]
+    others = rng.choice(near or [reference], size=count - 1)
+    return sorted([reference, *(int(i) for i in others)])
+
+
+def resize_frames(frames: Tensor, short_side: int) -> Tensor:
+    """(T, 3, H, W) uint8 to the size whose shorter side is ``short_side``, bilinear with antialiasing."""
+    height, width = frames.shape[-2:]
+    scale = short_side / min(height, width)
+    size = (round(height * scale), round(width * scale))
+    if size == (height, width):
+        return frames
+    resized = F.interpolate(frames.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    if masks.shape[-2:] == size or len(masks) == 0:
+        return masks.new_zeros((0, masks.shape[1], *size)) if len(masks) == 0 else masks
+    return F.interpolate(masks.float(), size=size, mode="nearest") > 0.5
+
+
+def collate(clips: Sequence[Clip]) -> Batch:
+    """Pad clips to the largest height and width among them."""
+    height = max(clip.frames.shape[-2] for clip in clips)
+    width = max(clip.frames.shape[-1] for clip in clips)
+    frames, outside, targets = [], [], []
+    for clip in clips:
+        below, right = height - clip.frames.shape[-2], width - clip.frames.shape[-1]
+        frames.append(F.pad(clip.frames, (0, right, 0, below)))
+        outside.append(F.pad(torch.zeros(clip.frames.shape[-2:]), (0, right, 0, below), value=1.0) > 0.5)
+        targets.append({"labels": clip.labels, "masks": F.pad(clip.masks, (0, right, 0, below))})
+    padding = torch.stack(outside)
+    return Batch(torch.stack(frames), padding if bool(padding.any()) else None, targets)
+
+
+def batches(sampler: ClipSampler, first_step: int, steps: int, clips_per_batch: int) -> Iterator[Batch]:
+    """Batches of steps first_step..steps-1; the next one is read while the current one is used."""
+
+    def read(step: int) -> Batch:
+        start = step * clips_per_batch
+        return collate([sampler.clip(i) for i in range(start, start + clips_per_batch)])
+
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        upcoming = reader.submit(read, first_step) if first_step < steps else None
+        for step in range(first_step, steps):
+            assert upcoming is not None
+            batch = upcoming.result()
+            upcoming = reader.submit(read, step + 1) if step + 1 < steps else None
+            yield batch

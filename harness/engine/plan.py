@@ -1,0 +1,101 @@
+"""What a sweep comes to: its trials, its data, and where their results are. Nothing is run or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.source import DataSource, find_data
+from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version
+from harness.sweep import Cell, Identities, ScaleFile, SweepFile, Trial, expand, load_scale, load_sweep
+from model.errors import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    sweep: Path
+    scale: str
+    results: Path
+    reports: Path
+    data: Path | None = None
+    split: str | None = None
+    """Score ``<split>.json`` instead of the scale's."""
+    device: str = "auto"
+    workers: int | None = None
+    """Trials at a time; None: cores / threads of a training, or 1 on a GPU."""
+    retry: bool = False
+    """Run failed trials again."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep at a scale on a data set: its trials, and where their results are."""
+
+    options: Options
+    sweep: SweepFile
+    scale: ScaleFile
+    source: DataSource
+    trials: tuple[Trial, ...]
+
+    @property
+    def folder_name(self) -> str:
+        """Scale and, where a real folder is used, data and split."""
+        if self.source.folder is None:
+            return self.scale.name
+        return f"{self.scale.name}-{self.source.name}-{self.source.config.valid}"
+
+    @property
+    def rows(self) -> Path:
+        """Folder of the parquet rows."""
+        return self.options.results / self.sweep.name / self.folder_name
+
+    @property
+    def report(self) -> Path:
+        """Folder of tables and figures."""
+        return self.options.reports / self.sweep.name / self.folder_name
+
+    def trial_folder(self, trial: Trial) -> Path:
+        """Shared by all sweeps that need this training."""
+        return self.options.results / "trials" / trial.key
+
+    def cell_file(self, trial: Trial, cell: Cell, name: str) -> Path:
+        """A file of one evaluation."""
+        return self.trial_folder(trial) / "cells" / cell.key / name
+
+    def is_trained(self, trial: Trial) -> bool:
+        """Whether the training is finished."""
+        return (self.trial_folder(trial) / "trial.json").is_file()
+
+    def without(self, trial: Trial, name: str) -> list[Cell]:
+        """The trial's cells that lack a file."""
+        return [cell for cell in trial.cells if not self.cell_file(trial, cell, name).is_file()]
+
+
+def make_plan(options: Options) -> Plan:
+    """Read the sweep, the scale and the data's description; nothing is run or written."""
+    sweep = load_sweep(options.sweep)
+    scale = load_scale(options.scale)
+    overrides: dict[str, Any] = {}
+    if options.data is not None:
+        overrides["data.kind"] = "youtube_vis"
+    if options.split is not None:
+        overrides["data.valid"] = options.split
+    anything = Identities("", "", "", "")
+    config = expand(sweep, scale, anything, overrides, str(options.sweep))[0].config
+    if options.split is not None and config.data.kind == "synthetic":
+        raise InputError(
+            f"--split: {options.split!r}: embedded data has the split 'valid' only; needs --data"
+        )
+    source = find_data(config.data, options.data, str(options.sweep))
+    overrides["model.num_classes"] = source.num_classes
+    identities = Identities(
+        source.train_identity,
+        source.valid_identity,
+        code_version(TRAINING_CODE),
+        code_version(EVALUATION_CODE),
+    )
+    trials = expand(sweep, scale, identities, overrides, str(options.sweep))
+    return Plan(options, sweep, scale, source, tuple(trials))

@@ -1,0 +1,166 @@
+"""Live progress: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+LINE_EVERY_S = 20.0
+
+
+class TrialProgress(Protocol):
+    """What the engine tells whoever shows progress."""
+
+    def __enter__(self) -> TrialProgress: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def say(self, text: str) -> None: ...
+    def event(self, label: str, event: dict[str, Any]) -> None: ...
+    def cells(self, done: int, total: int) -> None: ...
+
+
+class WorkLeft:
+    """Time left, from the training steps and cells that this run has seen done."""
+
+    def __init__(self, steps: int, cells: int, workers: int) -> None:
+        self.steps_left = steps
+        self.cells_left = cells
+        self.workers = workers
+        self._step_seconds: list[float] = []
+        self._cell_seconds: list[float] = []
+        self._last: dict[str, float] = {}
+        self._done: dict[str, int] = {}
+
+    def event(self, label: str, event: dict[str, Any]) -> None:
+        """Note one event of a job."""
+        now = time.monotonic()
+        kind = event["event"]
+        if kind == "step":
+            fresh = event["done"] - self._done.get(label, event["done"] - 1)
+            self._note(self._step_seconds, label, now, fresh)
+            self._done[label] = event["done"]
+            self.steps_left -= fresh
+        elif kind == "cell":
+            self._note(self._cell_seconds, label, now, 1)
+            self.cells_left -= 1
+        self._last[label] = now
+
+    def _note(self, seconds: list[float], label: str, now: float, fresh: int) -> None:
+        if label in self._last and fresh > 0:
+            seconds.append((now - self._last[label]) / fresh)
+            del seconds[:-200]
+
+    def text(self) -> str:
+        """Such as ``about 3 min left``; nothing while there is no ground for a guess."""
+        known = [(self.steps_left, self._step_seconds), (self.cells_left, self._cell_seconds)]
+        if any(left > 0 and not seconds for left, seconds in known):
+            if not self._step_seconds or self.steps_left <= 0:
+                return ""
+        total = sum(left * sum(seconds) / len(seconds) for left, seconds in known if left > 0 and seconds)
+        total /= self.workers
+        return f"about {total / 60:.0f} min left" if total >= 90 else f"about {total:.0f} s left"
+
+
+class Lines:
+    """Plain text: what starts and ends, and a line now and then between."""
+
+    def __init__(self, console: Console, left: WorkLeft) -> None:
+        self.console = console
+        self.left = left
+        self._last_line = 0.0
+        self._cells = ""
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        """Print a line now."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def cells(self, done: int, total: int) -> None:
+        """How many rows of the table are there."""
+        self._cells = f"{done}/{total} cells"
+
+    def event(self, label: str, event: dict[str, Any]) -> None:
+        """One event of one job."""
+        self.left.event(label, event)
+        if event["event"] == "stage":
+            self.say(f"{label}: {event['name']}")
+        elif event["event"] == "step" and time.monotonic() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            text = f"{label}: step {event['done']}/{event['steps']} loss {event['loss']:.3f}"
+            self.say("; ".join(part for part in (text, self._cells, self.left.text()) if part))
+        elif event["event"] == "end" and event["error"]:
+            self.say(f"{label}: FAILED: {event['error']}")
+
+
+class Bars:
+    """One bar for the sweep, one for each running job."""
+
+    def __init__(self, console: Console, left: WorkLeft) -> None:
+        self.left = left
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._all: TaskID | None = None
+        self._jobs: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def cells(self, done: int, total: int) -> None:
+        """How many rows of the table are there."""
+        if self._all is None:
+            self._all = self.progress.add_task("cells of the table", total=total, note="")
+        self.progress.update(self._all, completed=done, total=total, note=self.left.text())
+
+    def event(self, label: str, event: dict[str, Any]) -> None:
+        """One event of one job."""
+        self.left.event(label, event)
+        kind = event["event"]
+        if kind == "start":
+            self._jobs[label] = self.progress.add_task(label, total=1, note="starting")
+            return
+        job = self._jobs[label]
+        if kind == "stage":
+            self.progress.update(job, note=event["name"])
+        elif kind == "step":
+            note = f"train, loss {event['loss']:.3f}"
+            self.progress.update(job, completed=event["done"], total=event["steps"], note=note)
+            if self._all is not None:
+                self.progress.update(self._all, note=self.left.text())
+        elif kind == "end":
+            if event["error"]:
+                self.say(f"{label}: FAILED: {event['error']}")
+            self.progress.remove_task(job)
+
+
+def show(console: Console, left: WorkLeft) -> TrialProgress:
+    """Bars on a terminal, lines in a file or a CI log."""
+    return Bars(console, left) if console.is_terminal else Lines(console, left)

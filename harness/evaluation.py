@@ -1,0 +1,391 @@
+"""Average precision of tracks: the YouTube-VIS evaluator's protocol, and the results file it reads.
+
+COCO's protocol with the video as the image (YouTube-VIS, ICCV 2019). The IoU of two tracks is the sum
+over frames of their intersections over the sum of their unions; a missing frame is an empty mask.
+
+Shapes:
+    D results and G annotated tracks of one (video, category), L frames, H, W frame size,
+    A area ranges, I IoU thresholds, R recall thresholds, N tracks to write.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from harness.data.rle import Rle, checked_masks
+from model.errors import InputError
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_THRESHOLDS = np.linspace(0, 1, 101)
+MAX_RESULTS = (1, 10, 100)
+"""Best results kept for each (video, category)."""
+AREA_RANGES = {"": (0.0, 1e10), "s": (0.0, 128.0**2), "m": (128.0**2, 256.0**2), "l": (256.0**2, 1e10)}
+"""By suffix of the metric, in pixels: bounds of a track's mean area over the frames where it has any."""
+
+Masks = tuple[Rle | None, ...]
+Key = tuple[int, int]
+Shape = tuple[int, tuple[int, int]]
+"""Of a video: L and (H, W)."""
+Floats = NDArray[np.float64]
+
+
+class Tracks(NamedTuple):
+    """The tracks of one (video, category): masks, mean areas, crowd flags and, for results, scores."""
+
+    masks: list[Masks]
+    areas: list[float]
+    crowds: list[bool]
+    scores: list[float]
+
+
+class Matches(NamedTuple):
+    """One (video, category): scores (D,), best first; matched and ignored (A,I,D); counted tracks (A,)."""
+
+    scores: Floats
+    matched: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    counted: NDArray[np.int64]
+
+
+def evaluate(
+    ground_truth: dict[str, Any] | str | Path, results: Sequence[dict[str, Any]] | str | Path
+) -> dict[str, float]:
+    """Score ``results`` as YouTube-VIS does.
+
+    Args:
+        ground_truth: a YouTube-VIS json with annotations, or its path.
+        results: ``[{video_id, category_id, score, segmentations: [RLE | None]}]``, or such a json's path.
+
+    Returns:
+        ``AP, AP50, AP75, AR1, AR10, AR100`` and, by mean area of the track, ``APs, APm, APl, ARs, ARm, ARl``
+        (at 100 results), as fractions; -1 where no annotated track counts.
+
+    Raises:
+        InputError: input of another kind, naming the entry and the field.
+    """
+    truth_name, truth = _content(ground_truth, "ground truth")
+    results_name, found = _content(results, "results")
+    videos, categories = _read_header(truth, truth_name)
+    annotated = _read_annotations(truth["annotations"], truth_name, videos, categories)
+    predicted = _read_results(found, results_name, videos, categories)
+    columns: dict[int, list[Matches]] = defaultdict(list)
+    for video in sorted(videos):
+        for category in sorted(categories):
+            key = (video, category)
+            if key in annotated or key in predicted:
+                columns[category].append(_match(annotated[key], predicted[key]))
+    precision, recall = _accumulate([columns[category] for category in sorted(categories)])
+    return _summarise(precision, recall)
+
+
+# Input
+
+
+def _content(source: Any, what: str) -> tuple[str, Any]:
+    """A name for error messages, and the json content."""
+    if not isinstance(source, str | Path):
+        return what, source
+    try:
+        return str(source), json.loads(Path(source).read_bytes())
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{source}: not a json file ({error})") from None
+
+
+def _read_header(truth: Any, name: str) -> tuple[dict[int, Shape], set[int]]:
+    """Length and (H, W) of each video, and the ids of the categories."""
+    if not isinstance(truth, dict):
+        raise InputError(f"{name}: top level is a {type(truth).__name__}; allowed: a YouTube-VIS object")
+    for key in ("videos", "categories", "annotations"):
+        if not isinstance(truth.get(key), list):
+            kind = type(truth[key]).__name__ if key in truth else "missing"
+            raise InputError(f"{name}: {key}: {kind}; allowed: a list (scoring needs annotations)")
+    videos = {}
+    for place, video in enumerate(truth["videos"]):
+        try:
+            length = int(video.get("length") or len(video["file_names"]))
+            videos[video["id"]] = (length, (int(video["height"]), int(video["width"])))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{name}: videos[{place}]: bad or missing field ({error})") from None
+    try:
+        return videos, {category["id"] for category in truth["categories"]}
+    except (KeyError, TypeError):
+        raise InputError(f"{name}: categories: each needs an id") from None
+
+
+def _read_annotations(
+    entries: Iterable[Any], name: str, videos: dict[int, Shape], categories: set[int]
+) -> dict[Key, Tracks]:
+    out: dict[Key, Tracks] = defaultdict(_no_tracks)
+    for place, entry in enumerate(entries):
+        where = f"{name}: annotations[{place}]"
+        key, masks, area = _read_track(entry, where, videos, categories, {})
+        areas = entry.get("areas")
+        if areas is not None:  # the json's own areas decide, as in the original evaluator
+            if not isinstance(areas, list) or not all(isinstance(a, int | float | None) for a in areas):
+                raise InputError(f"{where}: areas: allowed: a list of numbers and nulls")
+            area = _mean_area(areas)
+        out[key].masks.append(masks)
+        out[key].areas.append(area)
+        out[key].crowds.append(bool(entry.get("iscrowd", 0)))
+    return out
+
+
+def _read_results(
+    entries: Any, name: str, videos: dict[int, Shape], categories: set[int]
+) -> dict[Key, Tracks]:
+    """The results of each (video, category), best score first, the earlier one first among equals."""
+    if not isinstance(entries, list | tuple):
+        raise InputError(f"{name}: top level is a {type(entries).__name__}; allowed: a list of results")
+    read: list[tuple[float, Key, Masks, float]] = []
+    checked: dict[Key, tuple[Masks, float]] = {}
+    for place, entry in enumerate(entries):
+        where = f"{name}[{place}]"
+        key, masks, area = _read_track(entry, where, videos, categories, checked)
+        score = entry.get("score")
+        is_number = isinstance(score, int | float | np.number) and not isinstance(score, bool)
+        if not is_number or not math.isfinite(score):
+            raise InputError(f"{where}: score: {score!r}; allowed: a finite number")
+        read.append((float(score), key, masks, area))
+    read.sort(key=lambda result: -result[0])
+    out: dict[Key, Tracks] = defaultdict(_no_tracks)
+    for score, key, masks, area in read:
+        tracks = out[key]
+        if len(tracks.scores) < MAX_RESULTS[-1]:
+            tracks.scores.append(score)
+            tracks.masks.append(masks)
+            tracks.areas.append(area)
+    return out
+
+
+def _read_track(
+    entry: Any,
+    where: str,
+    videos: dict[int, Shape],
+    categories: set[int],
+    checked: dict[Key, tuple[Masks, float]],
+) -> tuple[Key, Masks, float]:
+    """(video id, category id), masks and their mean area.
+
+    Results of several classes may share one list of masks: ``checked`` keeps what is known of those,
+    by the list's identity and the video.
+    """
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: {type(entry).__name__}; allowed: an object")
+    for field, known in (("video_id", videos), ("category_id", categories)):
+        value = entry.get(field)
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value not in known:
+            raise InputError(f"{where}: {field}: {value!r}; allowed: an id that the ground truth lists")
+    video, found = int(entry["video_id"]), entry.get("segmentations")
+    if (video, id(found)) not in checked:
+        masks = checked_masks(found, *videos[video], where)
+        present = [mask for mask in masks if mask is not None]
+        checked[video, id(found)] = masks, _mean_area(coco.area(present).tolist() if present else [])
+    return (video, int(entry["category_id"])), *checked[video, id(found)]
+
+
+def _no_tracks() -> Tracks:
+    return Tracks([], [], [], [])
+
+
+def _mean_area(areas: Sequence[float | None]) -> float:
+    """Mean over the frames with any area, as the original evaluator has it; 0 if there is none."""
+    positive = [area for area in areas if area]
+    return float(np.mean(positive)) if positive else 0.0
+
+
+# Protocol
+
+
+def _match(truth: Tracks, results: Tracks) -> Matches:
+    """Match results to tracks greedily, best score first, in each area range and at each threshold.
+
+    As in COCO: a crowd may take any number of results, and results taken by crowds or by tracks
+    outside the area range are ignored, as are unmatched results outside of it.
+    """
+    D, G, A, I = len(results.scores), len(truth.masks), len(AREA_RANGES), len(IOU_THRESHOLDS)  # noqa: E741
+    ious = _track_ious(results.masks, truth.masks)
+    matched, ignored = np.zeros((2, A, I, D), np.bool_)
+    counted = np.zeros(A, np.int64)
+    crowds, areas = np.array(truth.crowds, np.bool_), np.array(truth.areas)
+    sizes = np.array(results.areas)
+    for a, (low, high) in enumerate(AREA_RANGES.values()):
+        skipped = crowds | (areas < low) | (areas > high)
+        order = np.argsort(skipped, kind="stable")
+        counted[a] = G - int(skipped.sum())
+        for i, threshold in enumerate(IOU_THRESHOLDS):
+            taken = np.zeros(G, np.bool_)
+            for d in range(D):
+                g = _best_track(ious[d], threshold, order, taken, crowds, skipped)
+                if g >= 0:
+                    taken[g] = True
+                    matched[a, i, d], ignored[a, i, d] = True, skipped[g]
+        outside = (sizes < low) | (sizes > high)
+        ignored[a] |= ~matched[a] & outside
+    return Matches(np.array(results.scores), matched, ignored, counted)
+
+
+def _best_track(
+    ious: Floats,
+    threshold: float,
+    order: NDArray[np.intp],
+    taken: NDArray[np.bool_],
+    crowds: NDArray[np.bool_],
+    skipped: NDArray[np.bool_],
+) -> int:
+    """The free track with the highest IoU at or above ``threshold``, -1 if none; the last of equals."""
+    best, match = min(threshold, 1 - 1e-10), -1
+    for g in order:
+        if taken[g] and not crowds[g]:
+            continue
+        # Tracks that count come first in ``order``: one of those is never given up for one that does not.
+        if match >= 0 and not skipped[match] and skipped[g]:
+            break
+        if ious[g] >= best:
+            best, match = ious[g], int(g)
+    return match
+
+
+def _track_ious(results: list[Masks], truth: list[Masks]) -> Floats:
+    """Space-time IoU (D,G) of tracks; 0 where both are empty."""
+    D, G = len(results), len(truth)
+    intersection, total = np.zeros((2, D, G))
+    if not D or not G:
+        return intersection
+    for frame in range(len(truth[0])):
+        rows = [d for d in range(D) if results[d][frame] is not None]
+        columns = [g for g in range(G) if truth[g][frame] is not None]
+        row_masks, column_masks = [results[d][frame] for d in rows], [truth[g][frame] for g in columns]
+        row_areas = coco.area(row_masks).astype(np.float64) if rows else np.zeros(0)
+        column_areas = coco.area(column_masks).astype(np.float64) if columns else np.zeros(0)
+        total[rows] += row_areas[:, None]
+        total[:, columns] += column_areas
+        if rows and columns:
+            # Against a "crowd" COCO's C code returns intersection / area of the result, and skips
+            # pairs whose boxes are apart: the quickest way to exact intersections.
+            share = np.asarray(coco.iou(row_masks, column_masks, [1] * len(columns)))
+            intersection[np.ix_(rows, columns)] += np.rint(share * row_areas[:, None])
+    union = total - intersection
+    return np.divide(intersection, union, out=np.zeros((D, G)), where=union > 0)
+
+
+def _accumulate(by_category: list[list[Matches]]) -> tuple[Floats, Floats]:
+    """Precision (I,R,K,A,M) and recall (I,K,A,M) over all videos; M are the ``MAX_RESULTS``, -1 undefined."""
+    shape = (len(by_category), len(AREA_RANGES), len(MAX_RESULTS))
+    precision = -np.ones((len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS), *shape))
+    recall = -np.ones((len(IOU_THRESHOLDS), *shape))
+    for k, videos in enumerate(by_category):
+        for m, limit in enumerate(MAX_RESULTS):
+            if not videos:
+                continue
+            scores = np.concatenate([video.scores[:limit] for video in videos])
+            order = np.argsort(-scores, kind="stable")
+            matched = np.concatenate([video.matched[..., :limit] for video in videos], -1)[..., order]
+            ignored = np.concatenate([video.ignored[..., :limit] for video in videos], -1)[..., order]
+            counted = np.sum([video.counted for video in videos], 0)
+            for a in np.flatnonzero(counted):
+                hits = np.cumsum(matched[a] & ~ignored[a], -1, dtype=np.float64)
+                misses = np.cumsum(~matched[a] & ~ignored[a], -1, dtype=np.float64)
+                recall[:, k, a, m] = hits[:, -1] / counted[a] if len(order) else 0
+                precision[:, :, k, a, m] = [
+                    _interpolate(*row, int(counted[a])) for row in zip(hits, misses, strict=True)
+                ]
+    return precision, recall
+
+
+def _interpolate(hits: Floats, misses: Floats, counted: int) -> Floats:
+    """Precision (R,) at the recall thresholds: the best reached at that recall or beyond, else 0."""
+    precision = hits / np.maximum(hits + misses, np.spacing(1))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(hits / counted, RECALL_THRESHOLDS, side="left")
+    return np.append(envelope, 0.0)[places]
+
+
+def _summarise(precision: Floats, recall: Floats) -> dict[str, float]:
+    def mean(values: Floats) -> float:
+        defined = values[values > -1]
+        return float(defined.mean()) if defined.size else -1.0
+
+    metrics = {"AP": mean(precision[..., 0, -1])}
+    for percent in (50, 75):
+        at = int(np.argmin(np.abs(IOU_THRESHOLDS - percent / 100)))
+        metrics[f"AP{percent}"] = mean(precision[at, ..., 0, -1])
+    for a, suffix in enumerate(AREA_RANGES):
+        if suffix:
+            metrics[f"AP{suffix}"] = mean(precision[..., a, -1])
+    for m, limit in enumerate(MAX_RESULTS):
+        metrics[f"AR{limit}"] = mean(recall[..., 0, m])
+    for a, suffix in enumerate(AREA_RANGES):
+        if suffix:
+            metrics[f"AR{suffix}"] = mean(recall[..., a, -1])
+    return metrics
+
+
+# Output
+
+
+def encode_tracks(
+    video_id: int,
+    scores: Sequence[float] | Floats,
+    category_ids: Sequence[int] | NDArray[np.integer[Any]],
+    masks: NDArray[np.bool_],
+    mask_index: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Entries of ``results.json``: the RLE of each frame, None where the mask is empty.
+
+    Args:
+        scores: (R,), one a result.
+        category_ids: (R,), ids of the annotation json (not labels).
+        masks: (N,L,H,W) bool.
+        mask_index: (R,), the row of ``masks`` of each result, so that results that share masks cost one
+            encoding; without it N = R, in order.
+    """
+    rows = range(len(masks)) if mask_index is None else [int(row) for row in mask_index]
+    encoded = {row: _encode(masks[row]) for row in sorted(set(rows))}
+    return [
+        {
+            "video_id": int(video_id),
+            "category_id": int(category),
+            "score": float(score),
+            "segmentations": encoded[row],
+        }
+        for score, category, row in zip(scores, category_ids, rows, strict=True)
+    ]
+
+
+def _encode(masks: NDArray[np.bool_]) -> list[Rle | None]:
+    """One track's masks (L,H,W)."""
+    if not len(masks):
+        return []
+    present = np.flatnonzero(masks.reshape(len(masks), -1).any(1))
+    codes = coco.encode(np.asfortranarray(masks[present].transpose(1, 2, 0), np.uint8))
+    out: list[Rle | None] = [None] * len(masks)
+    for frame, code in zip(present, codes, strict=True):
+        out[frame] = {"size": list(code["size"]), "counts": code["counts"].decode("ascii")}
+    return out
+
+
+def write_results(path: str | Path, results: Sequence[dict[str, Any]]) -> None:
+    """Write ``results.json``: to a temporary name beside ``path`` first, so that it is whole or absent."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(list(results), file)
+        Path(draft).chmod(0o644)  # mkstemp's 0600 would hide it from other users
+        Path(draft).replace(path)
+    finally:
+        Path(draft).unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""Where a number came from: code, packages, machine."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import io
+import os
+import platform
+import subprocess
+import tokenize
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# What a trained model depends on; anything else may change without a new training.
+TRAINING_CODE = (
+    "model/attention.py",
+    "model/backbone.py",
+    "model/clip_model.py",
+    "model/communication.py",
+    "model/config.py",
+    "model/decoder.py",
+    "model/losses.py",
+    "model/mask_head.py",
+    "model/matching.py",
+    "model/positions.py",
+    "harness/data/clips.py",
+    "harness/data/rle.py",
+    "harness/data/ytvis.py",
+    "harness/train.py",
+)
+# What an AP or a FPS depends on besides the weights.
+EVALUATION_CODE = (
+    "model/inference.py",
+    "model/tracking.py",
+    "harness/evaluation.py",
+    "harness/speed.py",
+    "harness/trial.py",
+)
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "pycocotools",
+    "pillow",
+    "pydantic",
+    "safetensors",
+)
+
+
+@functools.cache
+def code_version(files: Iterable[str]) -> str:
+    """A hash of what the files do: comments, docstrings and blank lines do not count."""
+    digest = hashlib.sha256()
+    for name in files:
+        digest.update(name.encode())
+        digest.update(code_only((PROJECT / name).read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:12]
+
+
+def code_only(source: str) -> str:
+    """The source without comments, docstrings and blank lines; the same on every Python version."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and node.end_lineno:
+            for row in range(node.lineno - 1, node.end_lineno):
+                lines[row] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the checkout this code runs from, and whether files differ from it; None outside git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=20
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
+
+
+def machine() -> dict[str, Any]:
+    """The processor and the packages of this process."""
+    return {
+        "cpu": cpu_name(),
+        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "platform": platform.platform(),
+        "python_version": platform.python_version(),
+        **{f"{name}_version": version(name) for name in PACKAGES},
+    }
+
+
+def cpu_name() -> str:
+    """Model name of the processor, as the operating system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,210 @@
+"""The words of a table: what was measured, on what, how often, where, and what must not be concluded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.report.selection import Selection
+from harness.report.statistics import Cell, Place, sigma_range
+from harness.report.table_spec import HARDWARE_METRICS, TableSpec, metric_name
+
+FPS_DEFINITION = (
+    "FPS = frames of the set / total seconds from decoded frames to full-size masks, tracking included;"
+    " median over passes"
+)
+FEW_RUNS = 5
+"""The paper's number of runs; below it the caption says how little an SD is worth."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Plain text, escaped by whoever prints it."""
+
+    text: str
+    loud: bool = False
+
+
+def mean_caption(spec: TableSpec, selection: Selection, cells: Mapping[Place, Cell]) -> list[Sentence]:
+    """Sentences under a table of means."""
+    runs = len(spec.seeds)
+    if runs > 1:
+        what = f"Mean ± sample standard deviation (ddof = 1) over n = {runs} seeds a cell."
+    else:
+        what = f"n = {runs} seed a cell: single runs, no spread is known."
+    return [
+        Sentence(_stop(spec.title)),
+        Sentence(what),
+        *_short_cells(cells.values()),
+        *_measured(spec, selection, tuple(spec.cells)),
+        *_origin(spec, selection),
+        *_left_out(spec, selection),
+        *_paper(spec.paper, selection),
+    ]
+
+
+def std_caption(
+    spec: TableSpec, selection: Selection, cells: Mapping[Place, Cell], metrics: tuple[str, ...]
+) -> list[Sentence]:
+    """Sentences under a table of standard deviations."""
+    runs = len(spec.seeds)
+    what = f"Sample standard deviations (ddof = 1) over n = {_count(runs, 'seed')} a cell of {spec.name}."
+    return [
+        Sentence(_stop(std_title(spec))),
+        Sentence(what),
+        *_worth_of_sd(cells.values(), runs),
+        *_short_cells(cells.values()),
+        *_measured(spec, selection, metrics),
+        *_origin(spec, selection),
+        *_left_out(spec, selection),
+        *_paper(spec.paper_std, selection),
+        *([Sentence("The paper's are over five runs, ddof not stated.")] if spec.paper_std else []),
+    ]
+
+
+def std_title(spec: TableSpec) -> str:
+    """Title of the table of standard deviations."""
+    return f"{spec.title}: standard deviations"
+
+
+def is_synthetic(selection: Selection) -> bool:
+    """Whether any number of the table comes from made-up videos."""
+    return "synthetic" in selection.distinct("data_kind")
+
+
+def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -> list[Sentence]:
+    """Data, metrics and their definitions."""
+    scores = [metric_name(metric) for metric in metrics if metric not in HARDWARE_METRICS]
+    said = [_data(selection)]
+    if scores:
+        said.append(Sentence(f"{_listed(scores)} in percent on split {_listed(_names(selection, 'split'))}."))
+    if spec.columns == "inference.window":
+        said.append(
+            Sentence("A model is trained once for each seed and evaluated at every window of T frames.")
+        )
+    if any(metric in HARDWARE_METRICS for metric in metrics):
+        if "fps" in metrics:
+            said.append(Sentence(f"{FPS_DEFINITION}."))
+        said.append(_machine(selection, metrics))
+    return said
+
+
+def _data(selection: Selection) -> Sentence:
+    if selection.used.empty:
+        return Sentence("No finished run: every cell is missing.", loud=True)
+    kinds = selection.distinct("data_name", "data_checksum")
+    names = selection.distinct("data_name", "data_description")
+    prefix = "Synthetic data" if is_synthetic(selection) else "Data"
+    if len(kinds) > 1 or len(names) > 1:
+        listed = "; ".join(kinds if len(kinds) >= len(names) else names)
+        return Sentence(f"{prefix}, MIXED, cells are not comparable: {listed}.", loud=True)
+    description, name = selection.distinct("data_description")[0], selection.distinct("data_name")[0]
+    return Sentence(f"{prefix}: {description.rstrip('. ')} ({name}).")
+
+
+def _machine(selection: Selection, metrics: tuple[str, ...]) -> Sentence:
+    machines = selection.hardware()
+    if selection.mixed_hardware():
+        timed = _listed([metric_name(metric) for metric in metrics if metric in HARDWARE_METRICS])
+        return Sentence(
+            f"MIXED hardware, {timed} left out because machines must not be compared: {'; '.join(machines)}.",
+            loud=True,
+        )
+    return Sentence(f"Hardware: {machines[0] if machines else 'none yet'}.")
+
+
+def _origin(spec: TableSpec, selection: Selection) -> list[Sentence]:
+    """Scale and code of the numbers."""
+    commits = sorted({_commit(*pair) for pair in _pairs(selection, "git_commit", "git_dirty")})
+    said = [Sentence(f"Scale {spec.scale}{', ' + commits[0] if len(commits) == 1 else ''}.")]
+    if len(commits) > 1:
+        said.append(Sentence(f"MIXED commits: {'; '.join(commits)}.", loud=True))
+    for column, name in (("code_version", "code versions"), ("schema_version", "schema versions")):
+        versions = selection.distinct(column)
+        if len(versions) > 1:
+            said.append(Sentence(f"MIXED {name}: {'; '.join(versions)}.", loud=True))
+    return said
+
+
+def _left_out(spec: TableSpec, selection: Selection) -> list[Sentence]:
+    said = []
+    planned = len(spec.row_order) * len(spec.column_order) * len(spec.seeds)
+    missing = sum(len(seeds) for _, _, seeds in selection.missing)
+    if missing:
+        said.append(f"{missing} of {planned} planned evaluations are missing.")
+    standing = selection.failed[~selection.failed["superseded"].astype(bool)]
+    if len(standing):
+        trials = standing["trial"].nunique()
+        said.append(
+            f"{_count(trials, 'trial')} did not finish ({_count(len(standing), 'row')}), never averaged."
+        )
+    if selection.superseded:
+        said.append(
+            f"{_count(selection.superseded, 'older row')} superseded by a newer one for the same run."
+        )
+    if selection.unplanned:
+        said.append(f"{_count(selection.unplanned, 'row')} outside the plan left out.")
+    return [Sentence(text) for text in said]
+
+
+def _paper(key: str | None, selection: Selection) -> list[Sentence]:
+    if key is None:
+        return []
+    synthetic = selection.used.empty or is_synthetic(selection)
+    why = "other data, scale and hardware" if synthetic else "split, scale or hardware differ"
+    return [
+        Sentence(
+            "The paper's numbers (NeurIPS 2021, YouTube-VIS 2019 valid, V100) are printed for orientation"
+            f" and are not comparable: {why}."
+        )
+    ]
+
+
+def _short_cells(cells: Iterable[Cell]) -> list[Sentence]:
+    all_cells = list(cells)
+    said = []
+    if any(cell.short for cell in all_cells):
+        said.append("k/n: only k of the n planned seeds gave a number.")
+    if any(cell.n == 0 for cell in all_cells):
+        said.append("A dash: no number.")
+    return [Sentence(text) for text in said]
+
+
+def _worth_of_sd(cells: Iterable[Cell], planned: int) -> list[Sentence]:
+    """How far the true sigma may lie from a printed SD, for each small n of the table."""
+    sizes = sorted({cell.n for cell in cells if 2 <= cell.n < FEW_RUNS})
+    ranges = [(n, *sigma_range(n)) for n in sizes]
+    said = [
+        Sentence(
+            f"With n = {n} the true sigma lies within {low:.2f}-{high:.1f} times the printed one"
+            " (95% interval, normal runs): hardly an estimate."
+        )
+        for n, low, high in ranges
+    ]
+    return said if planned > 1 else [Sentence("A single run has no standard deviation.")]
+
+
+def _commit(commit: str, dirty: str) -> str:
+    known = f"commit {commit[:7]}" if commit != "unknown" else "commit unknown"
+    return known + {"True": " + uncommitted changes", "False": ""}.get(dirty, " (tree state unknown)")
+
+
+def _pairs(selection: Selection, first: str, second: str) -> list[tuple[str, str]]:
+    pairs = [text.rsplit(", ", 1) for text in selection.distinct(first, second)]
+    return [(pair[0], pair[1]) for pair in pairs]
+
+
+def _names(selection: Selection, column: str) -> list[str]:
+    return selection.distinct(column) or ["(none)"]
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _stop(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

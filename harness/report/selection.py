@@ -1,0 +1,135 @@
+"""Which rows count: finished, planned, newest. What does not count is kept to be listed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import cast
+
+import pandas as pd
+
+from harness.report.table_spec import METRIC_NAMES, TableSpec, canonical
+from model.errors import InputError
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a sweep, sorted out for one table."""
+
+    used: pd.DataFrame
+    """Finished runs, one for each (row_key, column_key, seed)."""
+    failed: pd.DataFrame
+    """Rows whose status is not ``done``; ``superseded`` says that a newer row took the place."""
+    superseded: int
+    """Rows left out because a newer row is there for the same cell and seed."""
+    unplanned: int
+    """Finished rows left out because their scale, row, column or seed is not in the plan."""
+    missing: tuple[tuple[str, str, tuple[int, ...]], ...]
+    """(row_key, column_key, seeds) of planned runs without a finished row."""
+
+    def distinct(self, *columns: str) -> list[str]:
+        """Distinct values over the used rows, joined by ", ", sorted; absent ones are "unknown"."""
+        if self.used.empty:
+            return []
+        parts = [_texts(self.used, column) for column in columns]
+        return sorted({", ".join(values) for values in zip(*parts, strict=True)})
+
+    def hardware(self) -> list[str]:
+        """Distinct machines that the numbers come from: hardware, device and threads."""
+        machines = zip(*(_texts(self.used, name) for name in ("hardware", "device", "threads")), strict=True)
+        return sorted(
+            f"{hardware} ({device}, {threads} thread{'' if threads == '1' else 's'})"
+            for hardware, device, threads in set(machines)
+        )
+
+    def mixed_hardware(self) -> bool:
+        """Whether speeds of these rows must not be put side by side."""
+        return len(self.hardware()) > 1
+
+
+def select(spec: TableSpec, rows: pd.DataFrame) -> Selection:
+    """Sort the rows of a sweep out. No row is dropped without being counted.
+
+    Of several rows for the same (row, column, seed), the one with the newest ``finished``
+    (ISO time; a later row wins a tie) stands, whatever its status: an older number must not
+    stand in for code that now fails.
+
+    Raises:
+        InputError: a column that the table needs is not in ``rows``.
+    """
+    table = _with_keys(spec, rows)
+    planned = (
+        table["row_key"].isin([canonical(value) for value in spec.row_order])
+        & table["column_key"].isin([canonical(value) for value in spec.column_order])
+        & table["seed_key"].isin([str(seed) for seed in spec.seeds])
+        & (table["scale_key"] == spec.scale)
+    )
+    done = table["status"] == "done"
+
+    key = ["row_key", "column_key", "seed_key"]
+    in_order = table[planned].sort_values("finished_key", kind="stable", na_position="first")
+    old = in_order.index[in_order.duplicated(key, keep="last")]
+    table["superseded"] = table.index.isin(old)
+
+    used = table[planned & done & ~table["superseded"]].sort_values(key, kind="stable")
+    return Selection(
+        used=used.reset_index(drop=True),
+        failed=table[~done].sort_values(["trial", *key], kind="stable").reset_index(drop=True),
+        superseded=len(old),
+        unplanned=int((done & ~planned).sum()),
+        missing=_missing(spec, used),
+    )
+
+
+def memory_tokens(rows: pd.DataFrame) -> int | None:
+    """M of the configurations in ``rows``; None where it is unknown or not one number."""
+    found: set[object] = set()
+    for text in rows["config"].dropna().unique() if "config" in rows else ():
+        try:
+            found.add(json.loads(text)["model"]["memory_tokens"])
+        except (ValueError, TypeError, KeyError):
+            return None
+    only = found.pop() if len(found) == 1 else None
+    return only if isinstance(only, int) else None
+
+
+def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
+    """A copy with the columns that are compared, as text."""
+    needed = [spec.rows, spec.columns, "seed", "status", "trial"]
+    lacking = [name for name in needed if name not in rows.columns]
+    if len(rows) and lacking:
+        raise InputError(f"table {spec.name}: the rows have no column {', '.join(map(repr, lacking))}")
+    strange = [name for name in (*spec.cells, *spec.figures) if name not in METRIC_NAMES]
+    strange = [name for name in strange if len(rows) == 0 or name not in rows.columns]
+    if strange:
+        allowed = ", ".join(METRIC_NAMES)
+        raise InputError(f"table {spec.name}: unknown metric {strange[0]!r}; known are {allowed}")
+
+    # A failed trial's row has no window; the other numbers of that column are then floats.
+    table = rows.reset_index(drop=True).reindex(columns=[*rows.columns, *lacking])
+    table["row_key"] = table[spec.rows].map(canonical).astype(object)
+    table["column_key"] = table[spec.columns].map(canonical).astype(object)
+    table["seed_key"] = table["seed"].map(canonical).astype(object)
+    table["scale_key"] = table.get("scale", spec.scale)
+    finished = table["finished"] if "finished" in table else pd.Series(pd.NaT, index=table.index)
+    table["finished_key"] = pd.to_datetime(finished, utc=True, errors="coerce", format="ISO8601")
+    return table
+
+
+def _missing(spec: TableSpec, used: pd.DataFrame) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    there = set(zip(used["row_key"], used["column_key"], used["seed_key"], strict=True))
+    places = [(canonical(row), canonical(column)) for row in spec.row_order for column in spec.column_order]
+    gaps = [
+        (row, column, tuple(seed for seed in spec.seeds if (row, column, str(seed)) not in there))
+        for row, column in places
+    ]
+    return tuple(gap for gap in gaps if gap[2])
+
+
+def _texts(rows: pd.DataFrame, column: str) -> list[str]:
+    if column not in rows:
+        return [UNKNOWN] * len(rows)
+    values = cast("list[object]", rows[column].astype(object).tolist())
+    return [UNKNOWN if pd.isna(value) or value == "" else canonical(value) for value in values]  # type: ignore[call-overload]

@@ -1,0 +1,71 @@
+"""Numbers of a cell: mean, sample standard deviation and how many runs stand behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import chdtri
+
+from harness.report.table_spec import TableSpec, canonical
+
+Place = tuple[str, str, str]
+"""(row, column, metric), row and column in their canonical spelling."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric over the seeds of one cell, in the metric's own unit."""
+
+    n: int
+    """Finished runs with a finite number."""
+    planned: int
+    """Runs that were asked for."""
+    mean: float | None = None
+    """None for n = 0."""
+    sd: float | None = None
+    """Sample standard deviation (ddof = 1); None below n = 2, where it does not exist."""
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def short(self) -> bool:
+        """Some, but fewer numbers than planned."""
+        return 0 < self.n < self.planned
+
+
+def summarise(values: Iterable[float], planned: int) -> Cell:
+    """Cell of the given numbers; those that are not finite do not count."""
+    finite = np.array([value for value in map(float, values) if math.isfinite(value)])
+    n = len(finite)
+    if n == 0:
+        return Cell(0, planned)
+    sd = float(finite.std(ddof=1)) if n > 1 else None
+    return Cell(n, planned, float(finite.mean()), sd, float(finite.min()), float(finite.max()))
+
+
+def grid(spec: TableSpec, used: pd.DataFrame, metrics: Iterable[str]) -> dict[Place, Cell]:
+    """Every planned cell. ``used`` holds finished runs only, one for each (row, column, seed)."""
+    cells: dict[Place, Cell] = {}
+    for row in map(canonical, spec.row_order):
+        for column in map(canonical, spec.column_order):
+            here = used[(used["row_key"] == row) & (used["column_key"] == column)]
+            for metric in metrics:
+                values = pd.to_numeric(here[metric], errors="coerce") if metric in here else ()
+                cells[row, column, metric] = summarise(values, len(spec.seeds))
+    return cells
+
+
+def sigma_range(n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Between which multiples of a sample SD over n runs the true sigma lies, for normal runs.
+
+    From the chi-square distribution of (n - 1) s^2 / sigma^2. Raises ValueError below n = 2.
+    """
+    if n < 2:
+        raise ValueError(f"an SD needs n >= 2, not {n}")
+    tail = (1 - confidence) / 2
+    # chdtri(df, p) is the chi-square value with probability p above it.
+    return math.sqrt((n - 1) / chdtri(n - 1, tail)), math.sqrt((n - 1) / chdtri(n - 1, 1 - tail))

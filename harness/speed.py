@@ -1,0 +1,104 @@
+"""Frames per second, to final results, and peak memory (``docs/fps.md``).
+
+The timed region is the paper's "to final results": decoded uint8 frames on the host, at inference size,
+go in; full-size masks on the host come out. Matching, tracking and upsampling are inside; decoding,
+resizing, RLE encoding and scoring are outside.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.config import TrialConfig
+from harness.data.clips import resize_frames
+from harness.data.ytvis import VideoDataset
+from model.clip_model import ClipModel
+from model.inference import segment_video
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one cell's timing found."""
+
+    fps: float
+    """Median over passes of frames of the set / seconds of the pass"""
+    fps_passes: list[float]
+    timed_frames: int
+    """Frames of one pass"""
+    peak_memory_gb: float | None
+    """None where the platform cannot tell the peak of one cell"""
+    peak_memory_kind: str
+    """``cuda allocated``, ``process resident`` or ``unknown``"""
+    kept_tracks: int
+    """Tracks of one pass; they drive tracking and upsampling, so FPS depends on them"""
+
+
+def time_videos(model: ClipModel, dataset: VideoDataset, config: TrialConfig, device: torch.device) -> Speed:
+    """Time inference over the first videos of ``dataset``: one warm-up pass, then the timed ones.
+
+    Every pass sees every video, so the warm-up has seen every shape.
+    """
+    videos = dataset.videos[: config.speed.videos]
+    decoded = [
+        (
+            resize_frames(
+                torch.from_numpy(dataset.frames(video, range(video.length))), config.inference.short_side
+            ),
+            (video.height, video.width),
+        )
+        for video in videos
+    ]
+    _reset_peak_memory(device)
+    frames = sum(len(clip) for clip, _ in decoded)
+    tracks = 0
+    rates = []
+    for timed in [False] + [True] * config.speed.passes:
+        _synchronize(device)
+        started = time.perf_counter()
+        tracks = 0
+        for clip, size in decoded:
+            result = segment_video(
+                model,
+                clip,
+                config.inference.window,
+                config.inference.stride,
+                size,
+                config.inference.match_threshold,
+                config.inference.score_threshold,
+            )
+            tracks += len(result["tracks"].unique())
+        _synchronize(device)
+        if timed:
+            rates.append(frames / (time.perf_counter() - started))
+    peak, kind = _peak_memory(device)
+    return Speed(statistics.median(rates), rates, frames, peak, kind, tracks)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        # 5 resets the high-water mark of the resident set, so that each cell has a peak of its own.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_memory(device: torch.device) -> tuple[float | None, str]:
+    """(GB of 1e9 bytes, kind) since the last reset."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9, "cuda allocated"
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e9, "process resident"
+    return None, "unknown"

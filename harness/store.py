@@ -1,0 +1,89 @@
+"""Rows in and out of parquet: one file a cell, written whole or not at all.
+
+The folder of a sweep reads as one table: ``pandas.read_parquet("results/table3a/tiny")``.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+METRIC_COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb")
+_TYPES = {
+    "schema_version": "int64",
+    "seed": "int64",
+    "git_dirty": "bool",
+    "threads": "int64",
+    **dict.fromkeys(("sweep", "scale", "trial", "cell", "status", "error", "config"), "string"),
+    **dict.fromkeys(METRIC_COLUMNS, "float64"),
+}
+
+
+def write_row(folder: Path, row: dict[str, Any]) -> Path:
+    """Write one cell's row as ``<cell>.parquet``, replacing an older row of the same cell.
+
+    Columns that are None keep their type, so that files of one sweep always read as one table.
+    """
+    import pyarrow as pa  # late: a dry run of a fresh sweep reads no row
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {
+        name: pa.array([value], type=pa.type_for_alias(_TYPES[name]) if name in _TYPES else _type_of(value))
+        for name, value in row.items()
+    }
+    path = folder / f"{row['cell']}.parquet"
+    partial = folder / f".{path.name}.{uuid.uuid4().hex}"
+    pq.write_table(pa.table(columns), partial)
+    os.replace(partial, path)
+    return path
+
+
+def read_rows(folder: Path, cells: list[str]) -> pd.DataFrame:
+    """The rows of these cells that are there, in this order; others in the folder are left alone.
+
+    Raises :class:`InputError` that names a file which is not one of our rows.
+    """
+    import pandas as pd
+
+    found = (_read_row(folder / f"{cell}.parquet") for cell in cells)
+    return pd.DataFrame([row for row in found if row is not None])
+
+
+def row_status(folder: Path, cell: str) -> str | None:
+    """The status of a cell's row, None where there is none."""
+    row = _read_row(folder / f"{cell}.parquet")
+    return None if row is None else str(row["status"])
+
+
+def _read_row(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        row: dict[str, Any] = pq.ParquetFile(path).read().to_pylist()[0]
+        version = row["schema_version"]
+    except (pa.ArrowInvalid, OSError, KeyError, IndexError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{path}: not a row of this harness ({reason}); delete it to make it anew") from None
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema_version {version}: this version reads {SCHEMA_VERSION}")
+    return row
+
+
+def _type_of(value: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.string() if value is None else pa.array([value]).type

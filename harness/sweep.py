@@ -1,0 +1,273 @@
+"""A sweep file and a scale become trials: pure functions, nothing runs here.
+
+A *trial* is one training: a configuration and a seed. Its *cells* are the settings of inference it is
+evaluated at; they never lead to another training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from harness.config import Closed, TrialConfig
+from model.config import first_problem
+from model.errors import InputError
+
+SCALES = Path(__file__).resolve().parent.parent / "sweeps" / "scales"
+EVALUATION_SECTIONS = ("inference", "speed")
+"""Sections of a configuration that no training depends on."""
+METRICS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb")
+
+Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb"]
+Seeds = int | tuple[int, ...]
+
+
+class TableLayout(Closed):
+    """Which key runs down, which across, and what each cell shows."""
+
+    rows: str
+    columns: str
+    cells: tuple[Metric, ...] = Field(min_length=1)
+
+
+class SweepFile(Closed):
+    """``sweeps/*.yaml``: what varies."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    title: str
+    axes: dict[str, tuple[Any, ...]] = Field(min_length=1)
+    """Dotted configuration key -> its values; the grid is their product."""
+    settings: dict[str, Any] = {}
+    """Configuration that all trials share and no scale changes."""
+    seeds: Seeds
+    """A count (0, 1, ...) or a list. A scale may say otherwise."""
+    measure: tuple[Literal["ap", "speed"], ...] = Field(("ap", "speed"), min_length=1)
+    table: TableLayout
+    std_table: str | None = Field(None, pattern=r"^[a-z0-9_]+$")
+    """Name of a second table, of the standard deviations."""
+    figures: tuple[Metric, ...] = ()
+    """Metrics drawn against the columns' key."""
+    paper: str | None = None
+    """Key of the paper's numbers in ``harness/paper.yaml``."""
+    paper_std: str | None = None
+
+    @model_validator(mode="after")
+    def _axes_make_a_table(self) -> SweepFile:
+        for key, values in self.axes.items():
+            if not values:
+                raise ValueError(f"axes.{key}: [] is empty; at least one value is needed")
+            if len({json.dumps(value) for value in values}) < len(values):
+                raise ValueError(f"axes.{key}: {list(values)} names a value twice")
+        for side in (self.table.rows, self.table.columns):
+            if side not in self.axes:
+                raise ValueError(f"table: {side!r} is not an axis; allowed: {', '.join(self.axes)}")
+        return self
+
+
+class ScaleFile(Closed):
+    """``sweeps/scales/*.yaml``: how much."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    description: str
+    seeds: Seeds | None = None
+    settings: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table, for one seed."""
+
+    config: TrialConfig
+    varied: tuple[tuple[str, Any], ...]
+    """(dotted key, value) of every axis"""
+    key: str
+    """Identity of this evaluation: its trial, and how it is evaluated and timed."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training and the cells that are evaluated with its weights."""
+
+    key: str
+    seed: int
+    config: TrialConfig
+    """The configuration of the training; its evaluation sections are those of the first cell."""
+    cells: tuple[Cell, ...]
+
+    def label(self, axes: Mapping[str, tuple[Any, ...]]) -> str:
+        """How people call it: the values of the axes that lead to this training, and the seed."""
+        varied = dict(self.cells[0].varied)
+        names = [str(varied[key]) for key in axes if not is_evaluation_key(key)]
+        return " ".join([*names, f"seed {self.seed}"])
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What besides configuration and seed decides a result."""
+
+    train_data: str
+    valid_data: str
+    training_code: str
+    evaluation_code: str
+
+
+def load_sweep(path: Path) -> SweepFile:
+    """Read a sweep file; raises :class:`InputError` that names the file and the key."""
+    return _load(path, SweepFile, "a sweep file")
+
+
+def load_scale(name: str) -> ScaleFile:
+    """Read ``sweeps/scales/<name>.yaml``."""
+    allowed = sorted(file.stem for file in SCALES.glob("*.yaml"))
+    if name not in allowed:
+        raise InputError(f"--scale: {name!r}: no such scale; allowed: {', '.join(allowed)}")
+    return _load(SCALES / f"{name}.yaml", ScaleFile, "a scale")
+
+
+def expand(
+    sweep: SweepFile,
+    scale: ScaleFile,
+    identities: Identities,
+    overrides: Mapping[str, Any] | None = None,
+    source: str = "sweep",
+) -> list[Trial]:
+    """All trials of the grid, in the order of the file: axes from slow to fast, then seeds.
+
+    Args:
+        overrides: dotted key -> value that win over sweep and scale (the data the command line names).
+        source: the file that errors name.
+
+    Raises :class:`InputError` for keys and values that no configuration has.
+    """
+    base: dict[str, Any] = {}
+    for settings in (scale.settings, sweep.settings):
+        base = _merged(base, settings)
+    for key, value in (overrides or {}).items():
+        _assign(base, key, value)
+    seeds = _seed_list(sweep.seeds if scale.seeds is None else scale.seeds)
+
+    grid: dict[str, list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]]] = {}
+    for values in itertools.product(*sweep.axes.values()):
+        varied = tuple(zip(sweep.axes, values, strict=True))
+        config = _config(base, varied, source)
+        grid.setdefault(training_identity(config, identities), []).append((config, varied))
+    return [
+        _trial(_hash([training, seed]), seed, cells, identities)
+        for training, cells in grid.items()
+        for seed in seeds
+    ]
+
+
+def training_identity(config: TrialConfig, identities: Identities) -> str:
+    """Hash of all that a trained model depends on, but for the seed."""
+    recipe = config.model_dump(mode="json", exclude=set(EVALUATION_SECTIONS))
+    recipe["data"] = None  # its identity says more: it is of the bytes
+    # Where and how often, not what: neither changes a result.
+    for key in ("threads", "checkpoint_every"):
+        recipe["train"].pop(key)
+    return _hash([recipe, identities.train_data, identities.training_code])
+
+
+def is_evaluation_key(key: str) -> bool:
+    """Whether an axis varies the evaluation only."""
+    return key.split(".")[0] in EVALUATION_SECTIONS
+
+
+def _trial(
+    key: str,
+    seed: int,
+    cells: list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]],
+    identities: Identities,
+) -> Trial:
+    made = []
+    for config, varied in cells:
+        evaluation = config.model_dump(mode="json", include=set(EVALUATION_SECTIONS))
+        key_parts = [key, evaluation, identities.valid_data, identities.evaluation_code]
+        made.append(Cell(config, varied, _hash(key_parts)))
+    return Trial(key, seed, cells[0][0], tuple(made))
+
+
+def _config(base: dict[str, Any], varied: tuple[tuple[str, Any], ...], source: str) -> TrialConfig:
+    settings = _merged(base, {})
+    for key, value in varied:
+        _assign(settings, key, value)
+    try:
+        return TrialConfig.model_validate(settings)
+    except ValidationError as error:
+        raise InputError(f"{source}: {first_problem(error, TrialConfig)}") from None
+
+
+def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of ``lower`` with ``upper`` laid over it."""
+    merged = {key: _merged(value, {}) if isinstance(value, dict) else value for key, value in lower.items()}
+    for key, value in upper.items():
+        below = merged.get(key)
+        merged[key] = (
+            _merged(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
+        )
+    return merged
+
+
+def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        below = settings.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise InputError(f"{key}: {section!r} is a value, not a section")
+        settings = below
+    settings[name] = value
+
+
+def _seed_list(seeds: Seeds) -> tuple[int, ...]:
+    listed = tuple(range(seeds)) if isinstance(seeds, int) else seeds
+    if not listed or len(set(listed)) < len(listed) or min(listed) < 0:
+        raise InputError(f"seeds: {seeds!r}: a count of at least 1, or a list of different numbers from 0")
+    return listed
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+File = TypeVar("File", bound=BaseModel)
+
+
+def _load(path: Path, schema: type[File], what: str) -> File:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as {what} ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not {what}: a mapping is expected; keys: {', '.join(schema.model_fields)}")
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error, schema)}") from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error, not a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                where = node.value[index][0].start_mark.line + 1
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice, line {where}")
+        return super().construct_mapping(node, deep=deep)  # type: ignore[no-any-return]
+
+
+def trial_cells(trials: list[Trial]) -> Iterator[tuple[Trial, Cell]]:
+    """Every (trial, cell) of the sweep."""
+    return ((trial, cell) for trial in trials for cell in trial.cells)

@@ -1,0 +1,211 @@
+"""One trial in one process: train, evaluate at every window, time. Results are files of the trial's folder.
+
+Run by the engine as ``python -m harness.trial JOB.json``. Events go to standard output as json lines;
+everything else a library prints goes to standard error. The process ends when its standard input
+closes, so that no trial outlives the engine that started it.
+
+Files, each written whole or not at all::
+
+    trial.json                 configuration, seed, identities, how the training ran; written last
+    weights.safetensors        losses.csv        checkpoint.pt (while training)
+    cells/<cell>/results.json  predictions in the benchmark's format
+    cells/<cell>/metrics.json  AP and its conditions
+    cells/<cell>/speed.json    FPS and its conditions
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+
+from harness.config import Closed, TrialConfig
+from harness.data.clips import resize_frames
+from harness.data.ytvis import VideoDataset, load_dataset
+from harness.evaluation import encode_tracks, evaluate, write_results
+from harness.provenance import machine, now
+from harness.speed import time_videos
+from harness.train import WEIGHTS, train
+from model import build_model
+from model.checkpoint import load_weights
+from model.clip_model import ClipModel
+from model.errors import InputError
+from model.inference import segment_video
+
+INPUT_ERROR_STATUS = 2
+
+
+class CellJob(Closed):
+    """A cell to evaluate or time."""
+
+    key: str
+    config: TrialConfig
+
+
+class Job(Closed):
+    """What one process is to do."""
+
+    stage: Literal["train_evaluate", "time"]
+    trial: str
+    seed: int
+    folder: Path
+    data: Path
+    config: TrialConfig
+    cells: tuple[CellJob, ...]
+    device: str
+    threads: int | None
+
+
+def run(job: Job) -> None:
+    """Do the job, skipping what is there already."""
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    device = torch.device(job.device)
+    valid = load_dataset(job.data, job.config.data.valid)
+    model = _trained_model(job, device)
+    for cell in job.cells:
+        folder = job.folder / "cells" / cell.key
+        folder.mkdir(parents=True, exist_ok=True)
+        window = cell.config.inference.window
+        if job.stage == "train_evaluate":
+            emit("stage", name=f"evaluate T={window}")
+            _evaluate(model, valid, cell.config, folder, device)
+        else:
+            emit("stage", name=f"time T={window}")
+            speed = dataclasses.asdict(time_videos(model, valid, cell.config, device))
+            write_json(folder / "speed.json", {**speed, **_conditions(device)})
+        emit("cell", cell=cell.key)
+
+
+def _trained_model(job: Job, device: torch.device) -> ClipModel:
+    """The trial's weights: loaded if the training is finished, trained otherwise."""
+    if (job.folder / "trial.json").is_file():
+        model = build_model(job.config.model).to(device)
+        load_weights(model, job.folder / WEIGHTS)
+        return model.eval()
+    emit("stage", name="train")
+    started, started_at = time.perf_counter(), now()
+    dataset = load_dataset(job.data, job.config.data.train)
+
+    def progress(done: int, steps: int, loss: float) -> None:
+        emit("step", done=done, steps=steps, loss=round(loss, 4))
+
+    model = train(job.config, job.seed, dataset, job.folder, job.trial, device, progress)
+    record = {
+        "trial": job.trial,
+        "seed": job.seed,
+        "config": job.config.model_dump(mode="json"),
+        "train_started": started_at,
+        "train_finished": now(),
+        "train_seconds": round(time.perf_counter() - started, 3),
+        **_conditions(device),
+    }
+    write_json(job.folder / "trial.json", record)
+    return model
+
+
+def _evaluate(
+    model: ClipModel, dataset: VideoDataset, config: TrialConfig, folder: Path, device: torch.device
+) -> None:
+    """Predict every video, write ``results.json``, score it."""
+    results: list[dict[str, Any]] = []
+    for video in dataset.videos:
+        frames = torch.from_numpy(dataset.frames(video, range(video.length)))
+        tracks = segment_video(
+            model,
+            resize_frames(frames, config.inference.short_side),
+            config.inference.window,
+            config.inference.stride,
+            (video.height, video.width),
+            config.inference.match_threshold,
+            config.inference.score_threshold,
+        )
+        categories = [dataset.categories[label].id for label in tracks["labels"].tolist()]
+        owners = tracks["tracks"].tolist()
+        results += encode_tracks(
+            video.video_id,
+            tracks["scores"].tolist(),
+            categories,
+            tracks["masks"].numpy(),
+            mask_index=[owners.index(owner) for owner in owners],  # results of a track share its masks
+        )
+    write_results(folder / "results.json", results)
+    metrics = evaluate(dataset.ground_truth(), results)
+    percent = {name: 100 * metrics[name] for name in ("AP", "AP50", "AP75", "AR1", "AR10")}
+    record = {
+        **percent,
+        "results": len(results),
+        "scored_videos": len(dataset.videos),
+        "data_checksum": dataset.checksum(),
+        "evaluated": now(),
+        **_conditions(device),
+    }
+    write_json(folder / "metrics.json", record)
+
+
+def _conditions(device: torch.device) -> dict[str, Any]:
+    """Device, threads and packages of this process."""
+    cuda = device.type == "cuda"
+    host = machine()
+    return {
+        "device": str(device),
+        "hardware": torch.cuda.get_device_name(device)
+        if cuda
+        else f"{host['cpu']}, {host['cpu_count']} cores",
+        "threads": torch.get_num_threads(),
+        "cuda_version": torch.version.cuda if cuda else None,
+        "tf32": torch.backends.cuda.matmul.allow_tf32 if cuda else None,
+        **host,
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write beside and rename, so that a reader never meets half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def emit(event: str, **fields: Any) -> None:
+    """One event for the engine."""
+    sys.__stdout__.write(json.dumps({"event": event, **fields}) + "\n")  # type: ignore[union-attr]
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+def _end_with_engine() -> None:
+    """The engine holds the other end of standard input: when it is gone, so are we."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 done, 2 for input a person can mend, 1 for a failure of the trial."""
+    try:
+        job = Job.model_validate_json(Path(arguments[0]).read_bytes())
+    except (OSError, IndexError, ValidationError) as error:
+        print(f"harness.trial: not a job: {error}", file=sys.stderr)
+        return INPUT_ERROR_STATUS
+    threading.Thread(target=_end_with_engine, daemon=True).start()
+    try:
+        run(job)
+    except InputError as error:
+        emit("input_error", error=str(error))
+        return INPUT_ERROR_STATUS
+    except Exception as error:  # the boundary of the process: whatever went wrong is this trial's result
+        traceback.print_exc()
+        emit("failed", error=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

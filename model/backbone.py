@@ -1,0 +1,195 @@
+"""Frames to a feature pyramid. Nothing here knows about time.
+
+Shapes
+    N        frames (clips and their frames, flattened)
+    H0, W0   input size in pixels
+    pyramid  four maps (N, C_i, ceil(H0 / s_i), ceil(W0 / s_i)); strides s = 4, 8, 16, 32 (``tiny``: 2, 4, 8, 16)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PixelNorm(NamedTuple):
+    """How a backbone wants its pixels (0..255): channel order, mean and standard deviation in that order."""
+
+    order: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET_RGB = PixelNorm("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+IMAGENET_BGR = PixelNorm("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm with fixed statistics and fixed affine parameters: all four are buffers."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
+class ConvNorm(nn.Conv2d):
+    """A bias-free convolution and the norm behind it; odd kernels keep the size (but for the stride)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, norm: nn.Module) -> None:
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+        self.norm = norm
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(super().forward(x))  # type: ignore[no-any-return]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(inputs, outputs, 3, stride, FrozenBatchNorm(outputs))
+        self.conv2 = ConvNorm(outputs, outputs, 3, 1, FrozenBatchNorm(outputs))
+        self.shortcut = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(F.relu(self.conv1(x)))
+        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions beside a shortcut; the stride sits in the 3x3 or in the first 1x1."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, stride_in_1x1: bool) -> None:
+        super().__init__()
+        width = outputs // 4
+        stride1, stride3 = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = ConvNorm(inputs, width, 1, stride1, FrozenBatchNorm(width))
+        self.conv2 = ConvNorm(width, width, 3, stride3, FrozenBatchNorm(width))
+        self.conv3 = ConvNorm(width, outputs, 1, 1, FrozenBatchNorm(outputs))
+        self.shortcut = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> ConvNorm | None:
+    if inputs == outputs and stride == 1:
+        return None
+    return ConvNorm(inputs, outputs, 1, stride, FrozenBatchNorm(outputs))
+
+
+class Stem(nn.Module):
+    """7x7 convolution of stride 2, then 3x3 max-pooling of stride 2: stride 4 in all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(3, 64, 7, 2, FrozenBatchNorm(64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.relu(self.conv1(x)), kernel_size=3, stride=2, padding=1)
+
+
+class ResNet(nn.Module):
+    """ResNet with frozen batch norms: pyramid at strides 4, 8, 16, 32 (paper Sec. 4.1)."""
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, blocks: tuple[int, int, int, int], bottleneck: bool, pixels: PixelNorm) -> None:
+        super().__init__()
+        self.pixels = pixels
+        # The published R101 comes from weights with BGR pixels and the stride in the 1x1; both go together.
+        stride_in_1x1 = pixels.order == "BGR"
+        widths = (256, 512, 1024, 2048) if bottleneck else (64, 128, 256, 512)
+        self.channels = widths
+        self.stem = Stem()
+        inputs = 64
+        for level, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            stage = nn.Sequential()
+            for index in range(count):
+                stride = 2 if level > 0 and index == 0 else 1
+                block = (
+                    Bottleneck(inputs, width, stride, stride_in_1x1)
+                    if bottleneck
+                    else BasicBlock(inputs, width, stride)
+                )
+                stage.append(block)
+                inputs = width
+            self.add_module(f"res{level + 2}", stage)
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Normalised frames (N, 3, H0, W0) to the four maps."""
+        x = self.stem(frames)
+        pyramid = []
+        for level in (2, 3, 4, 5):
+            x = self.get_submodule(f"res{level}")(x)
+            pyramid.append(x)
+        return pyramid
+
+
+class TinyBlock(nn.Module):
+    """A strided convolution, then a residual pair; group norms, because it trains from nothing."""
+
+    def __init__(self, inputs: int, outputs: int, residual: bool) -> None:
+        super().__init__()
+        self.down = ConvNorm(inputs, outputs, 3, 2, nn.GroupNorm(8, outputs))
+        self.conv1 = ConvNorm(outputs, outputs, 3, 1, nn.GroupNorm(8, outputs)) if residual else None
+        self.conv2 = ConvNorm(outputs, outputs, 3, 1, nn.GroupNorm(8, outputs)) if residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.down(x))
+        if self.conv1 is not None and self.conv2 is not None:
+            x = F.relu(x + self.conv2(F.relu(self.conv1(x))))
+        return x
+
+
+class TinyBackbone(nn.Module):
+    """For CPU and small frames: pyramid at strides 2, 4, 8, 16, so that a 96x128 frame keeps 6x8 tokens."""
+
+    strides = (2, 4, 8, 16)
+    channels = (16, 32, 64, 96)
+    pixels = IMAGENET_RGB
+
+    def __init__(self) -> None:
+        super().__init__()
+        inputs = (3, *self.channels[:-1])
+        self.levels = nn.ModuleList(
+            TinyBlock(i, o, residual=level > 0)
+            for level, (i, o) in enumerate(zip(inputs, self.channels, strict=True))
+        )
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Normalised frames (N, 3, H0, W0) to the four maps."""
+        pyramid = []
+        x = frames
+        for level in self.levels:
+            x = level(x)
+            pyramid.append(x)
+        return pyramid
+
+
+def build_backbone(name: str) -> ResNet | TinyBackbone:
+    """The backbone called ``name``; all have ``pixels``, ``channels``, ``strides``."""
+    if name == "tiny":
+        return TinyBackbone()
+    if name == "resnet18":
+        return ResNet((2, 2, 2, 2), bottleneck=False, pixels=IMAGENET_RGB)
+    if name == "resnet50":
+        return ResNet((3, 4, 6, 3), bottleneck=True, pixels=IMAGENET_RGB)
+    if name == "resnet101":
+        return ResNet((3, 4, 23, 3), bottleneck=True, pixels=IMAGENET_BGR)
+    raise ValueError(f"no backbone called {name!r}")

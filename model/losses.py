@@ -1,0 +1,133 @@
+"""The training criterion (paper Sec. 3.4).
+
+Shapes
+    B, Q, K  clips, queries, classes
+    T, h, w  frames and the grid of predicted masks (stride 8); targets live on twice that grid
+    n        instances of a clip
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.matching import Match, match_by_masks
+
+Target = Mapping[str, Tensor]
+"""``labels`` (n,) int64 and ``masks`` (n, T, H, W) in 0..1, H and W at twice the predicted grid or finer"""
+
+
+class SetCriterion(nn.Module):
+    """Cross-entropy, Dice and focal losses of matched queries, at every decoder layer.
+
+    ``forward`` returns the unweighted losses by DETR's names: ``loss_ce``, ``loss_dice``, ``loss_mask``
+    for the last layer, with ``_0``, ``_1``, ... for earlier ones. :meth:`total` weighs and adds them.
+    """
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        no_object_weight: float = 0.1,
+        dice_weight: float = 3.0,
+        mask_weight: float = 3.0,
+    ) -> None:
+        super().__init__()
+        self.weights = {"loss_ce": 1.0, "loss_dice": dice_weight, "loss_mask": mask_weight}
+        self.match_dice_weight = 3.0
+        class_weights = torch.ones(num_classes + 1)
+        class_weights[-1] = no_object_weight
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(
+        self, outputs: Mapping[str, Any], targets: Sequence[Target], instances: float | None = None
+    ) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            outputs: the model's ``pred_logits``, ``pred_masks`` and ``aux_outputs``.
+            targets: one a clip.
+            instances: ground-truth instances that the mask losses are divided by (at least 1); None
+                counts this batch. Distributed training passes the mean over its workers.
+        """
+        if instances is None:
+            instances = float(sum(len(target["labels"]) for target in targets))
+        layers = [*enumerate(outputs["aux_outputs"]), (None, outputs)]
+        losses = {}
+        for index, layer in layers:
+            suffix = "" if index is None else f"_{index}"
+            for name, value in self.layer_losses(layer, targets, max(1.0, instances)).items():
+                losses[name + suffix] = value
+        return losses
+
+    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum that is minimised."""
+        parts = [self.weights[name.rstrip("_0123456789")] * value for name, value in losses.items()]
+        return torch.stack(parts).sum()
+
+    def layer_losses(
+        self, layer: Mapping[str, Tensor], targets: Sequence[Target], instances: float
+    ) -> dict[str, Tensor]:
+        """The three losses of one decoder layer."""
+        logits, masks = layer["pred_logits"], layer["pred_masks"]
+        grid = (masks.shape[-2] * 2, masks.shape[-1] * 2)
+        wanted = [resize_masks(target["masks"], grid) for target in targets]
+        matches = [
+            self.match(logits[b], masks[b], target["labels"], wanted[b]) for b, target in enumerate(targets)
+        ]
+        predicted = torch.cat(
+            [upsample_masks(masks[b, queries], grid) for b, (queries, _) in enumerate(matches)]
+        )
+        truth = torch.cat([wanted[b][found] for b, (_, found) in enumerate(matches)])
+        return {
+            "loss_ce": self.class_loss(logits, targets, matches),
+            "loss_dice": dice_loss(predicted.flatten(1), truth.flatten(1)).sum() / instances,
+            "loss_mask": focal_loss(predicted.flatten(1), truth.flatten(1)).sum() / instances,
+        }
+
+    def match(self, logits: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Match:
+        """Queries of one clip to its instances; masks (Q, T, h, w), targets (n, T, 2h, 2w)."""
+        upsampled = upsample_masks(masks.detach(), (targets.shape[-2], targets.shape[-1]))
+        return match_by_masks(logits, upsampled, labels, targets, self.match_dice_weight)
+
+    def class_loss(self, logits: Tensor, targets: Sequence[Target], matches: Sequence[Match]) -> Tensor:
+        """Weighted mean over all queries; unmatched ones should say "no object"."""
+        no_object = logits.shape[-1] - 1
+        classes = logits.new_full(logits.shape[:2], no_object, dtype=torch.long)
+        for b, (queries, found) in enumerate(matches):
+            classes[b, queries] = targets[b]["labels"][found]
+        return F.cross_entropy(logits.transpose(1, 2), classes, self.class_weights)
+
+
+def upsample_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Mask logits (n, T, h, w) to a finer grid, bilinearly."""
+    return F.interpolate(masks, size=grid, mode="bilinear", align_corners=False)
+
+
+def resize_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Target masks (n, T, H, W) to the loss grid: the share of each cell that is covered."""
+    masks = masks.float()
+    if masks.shape[-2:] == grid or len(masks) == 0:
+        return masks.new_zeros((0, masks.shape[1], *grid)) if len(masks) == 0 else masks
+    return F.interpolate(masks, size=grid, mode="area")
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """(n, D) each to (n,): 1 - Dice of the sigmoid, smoothed by 1."""
+    probabilities = logits.sigmoid()
+    overlap = (probabilities * targets).sum(1)
+    return 1 - (2 * overlap + 1) / (probabilities.sum(1) + targets.sum(1) + 1)
+
+
+def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """(n, D) each to (n,): sigmoid focal loss, mean over the mask's pixels of all frames."""
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    probabilities = logits.sigmoid()
+    right = probabilities * targets + (1 - probabilities) * (1 - targets)
+    weight = alpha * targets + (1 - alpha) * (1 - targets)
+    return (weight * cross_entropy * (1 - right) ** gamma).mean(1)
