@@ -45,7 +45,7 @@ class SweepFile(Closed):
     title: str
     axes: dict[str, tuple[Any, ...]] = Field(min_length=1)
     """Dotted configuration key -> its values; the grid is their product."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
     """Configuration that all trials share and no scale changes."""
     seeds: Seeds
     """A count (0, 1, ...) or a list. A scale may say otherwise."""
@@ -78,7 +78,7 @@ class ScaleFile(Closed):
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     description: str
     seeds: Seeds | None = None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
 
 
 @dataclass(frozen=True)
@@ -260,12 +260,12 @@ class _UniqueKeys(yaml.SafeLoader):
     """Safe YAML in which a key that stands twice is an error, not a silent choice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for index, key in enumerate(keys):
             if key in keys[:index]:
                 where = node.value[index][0].start_mark.line + 1
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice, line {where}")
-        return super().construct_mapping(node, deep=deep)  # type: ignore[no-any-return]
+        return super().construct_mapping(node, deep=deep)
 
 
 def trial_cells(trials: list[Trial]) -> Iterator[tuple[Trial, Cell]]:

@@ -61,7 +61,8 @@ def train(
     ).to(device)
     optimizer = build_optimizer(model, recipe)
     torch.manual_seed(stream(seed, "dropout"))
-    step, history = 0, []
+    step = 0
+    history: list[list[float]] = []
     if (folder / CHECKPOINT).is_file():
         step, history = _restore(folder / CHECKPOINT, identity, model, optimizer)
 
@@ -77,7 +78,7 @@ def train(
         if not math.isfinite(total.item()):
             raise TrainingDivergedError(f"loss is {total.item()} at step {step + 1} of {recipe.steps}")
         optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         optimizer.step()
         step += 1

@@ -183,7 +183,9 @@ def emit(event: str, **fields: Any) -> None:
 
 def _end_with_engine() -> None:
     """The engine holds the other end of standard input: when it is gone, so are we."""
-    sys.stdin.buffer.read()
+    # The bare descriptor: a buffered reader's lock, held here at exit, would abort the interpreter.
+    while os.read(0, 4096):
+        pass
     os._exit(1)
 
 

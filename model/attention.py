@@ -96,7 +96,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None
     ) -> Tensor:
-        """x and queries (B, Q, C), keys (with positions) and values (B, S, C), padding (B, S) to (B, Q, C)."""
+        """x and queries (B, Q, C), keys (placed) and values (B, S, C), padding (B, S) to (B, Q, C)."""
         placed = x + queries
         x = self.self_norm(x + self.dropout(self.self_attention(placed, placed, x)))
         y = self.clip_attention(x + queries, keys, values, padding)

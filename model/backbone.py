@@ -3,7 +3,8 @@
 Shapes
     N        frames (clips and their frames, flattened)
     H0, W0   input size in pixels
-    pyramid  four maps (N, C_i, ceil(H0 / s_i), ceil(W0 / s_i)); strides s = 4, 8, 16, 32 (``tiny``: 2, 4, 8, 16)
+    pyramid  four maps (N, C_i, ceil(H0 / s_i), ceil(W0 / s_i)) at strides s = 4, 8, 16, 32
+             (``tiny``: 2, 4, 8, 16)
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ IMAGENET_BGR = PixelNorm("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
 
 class FrozenBatchNorm(nn.Module):
     """Batch norm with fixed statistics and fixed affine parameters: all four are buffers."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()

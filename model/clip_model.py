@@ -40,6 +40,9 @@ class FrameFeatures(NamedTuple):
 class ClipModel(nn.Module):
     """Backbone, communication, query decoder, heads."""
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

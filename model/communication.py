@@ -160,9 +160,8 @@ class IFC(Communication):
         if self.unified:
             mixed: Tensor = layer(clips.flatten(1, 2))
             return mixed.view(batch * frames, count, -1)
-        same_token = clips.transpose(1, 2).flatten(0, 1)
-        mixed = layer(same_token)
-        return mixed.unflatten(0, (batch, count)).transpose(1, 2).flatten(0, 1)
+        same_token: Tensor = layer(clips.transpose(1, 2).flatten(0, 1))
+        return same_token.view(batch, count, frames, -1).transpose(1, 2).flatten(0, 1)
 
 
 ENCODERS: dict[str, type[Communication]] = {
@@ -175,4 +174,4 @@ ENCODERS: dict[str, type[Communication]] = {
 
 def build_encoder(config: ModelConfig) -> Communication:
     """The encoder that ``config.encoder`` names; its class takes the model config."""
-    return ENCODERS[config.encoder](config)  # type: ignore[arg-type]
+    return ENCODERS[config.encoder](config)

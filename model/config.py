@@ -26,8 +26,12 @@ def encoder_names() -> tuple[str, ...]:
         return tuple(loaded.ENCODERS)
     source = Path(__file__).with_name("communication.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id == "ENCODERS" and isinstance(node.value, ast.Dict):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id == "ENCODERS"
+            and isinstance(node.value, ast.Dict)
+        ):
             return tuple(ast.literal_eval(key) for key in node.value.keys if key is not None)
     raise RuntimeError("model/communication.py has no dictionary ENCODERS")
 

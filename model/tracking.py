@@ -93,12 +93,12 @@ class ClipTracker:
         if self.tracks and count:
             score = self._scores(frames, probabilities)
             rows, columns = linear_sum_assignment(score.cpu().numpy(), maximize=True)
-            for track, prediction in zip(rows, columns, strict=True):
+            for track, prediction in zip(rows.tolist(), columns.tolist(), strict=True):
                 if score[track, prediction] > self.match_threshold:
-                    assigned[prediction] = int(track)
-        for prediction in range(count):
-            if assigned[prediction] < 0:
-                assigned[prediction] = len(self.tracks)
+                    assigned[prediction] = track
+        for new in range(count):
+            if assigned[new] < 0:
+                assigned[new] = len(self.tracks)
                 self.tracks.append(Track(probabilities.new_zeros(self.num_classes + 1)))
         return assigned
 

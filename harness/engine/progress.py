@@ -58,9 +58,8 @@ class WorkLeft:
     def text(self) -> str:
         """Such as ``about 3 min left``; nothing while there is no ground for a guess."""
         known = [(self.steps_left, self._step_seconds), (self.cells_left, self._cell_seconds)]
-        if any(left > 0 and not seconds for left, seconds in known):
-            if not self._step_seconds or self.steps_left <= 0:
-                return ""
+        if self.steps_left > 0 and not self._step_seconds:
+            return ""
         total = sum(left * sum(seconds) / len(seconds) for left, seconds in known if left > 0 and seconds)
         total /= self.workers
         return f"about {total / 60:.0f} min left" if total >= 90 else f"about {total:.0f} s left"
