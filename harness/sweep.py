@@ -125,10 +125,12 @@ def load_sweep(path: Path) -> SweepFile:
 
 
 def load_scale(name: str) -> ScaleFile:
-    """Read ``sweeps/scales/<name>.yaml``."""
+    """Read ``sweeps/scales/<name>.yaml``, or the file itself when ``name`` is a path that ends in .yaml."""
+    if name.endswith(".yaml"):
+        return _load(Path(name), ScaleFile, "a scale")
     allowed = sorted(file.stem for file in SCALES.glob("*.yaml"))
     if name not in allowed:
-        raise InputError(f"--scale: {name!r}: no such scale; allowed: {', '.join(allowed)}")
+        raise InputError(f"--scale: {name!r}: no such scale; allowed: {', '.join(allowed)}, or a .yaml file")
     return _load(SCALES / f"{name}.yaml", ScaleFile, "a scale")
 
 
