@@ -31,6 +31,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Trials at a time; by default what the cores carry.")
 ]
+ReportOnly = Annotated[bool, typer.Option("--report-only", help="Tables and figures of the rows there are.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Run failed trials again.")]
 
 
@@ -45,6 +46,7 @@ def run_sweep(
     device: Device = "auto",
     workers: Workers = None,
     retry: Retry = False,
+    report_only: ReportOnly = False,
 ) -> None:
     """Train, evaluate and time every trial of SWEEP, then write its tables and figures.
 
@@ -62,7 +64,8 @@ def run_sweep(
     from harness.engine.run import Runner
     from harness.report.sweep_report import report_plan
 
-    complete = Runner(plan, console).run()
+    runner = Runner(plan, console)
+    complete = runner.complete() if report_only else runner.run()
     report_plan(plan, console)
     if not complete:
         raise typer.Exit(1)

@@ -13,9 +13,9 @@ from model.config import ModelConfig
 
 
 class Closed(BaseModel):
-    """Immutable, and unknown keys are errors."""
+    """Immutable; unknown keys, other types ("5" is no 5) and infinities are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SyntheticConfig(Closed):
@@ -79,7 +79,7 @@ class TrainConfig(Closed):
     frames_per_clip: int = Field(5, ge=1)
     frame_range: int = Field(20, ge=0)
     """The other frames of a clip lie within ± this many frames of the reference frame."""
-    short_sides: tuple[int, ...] = Field((360, 480), min_length=1)
+    short_sides: tuple[int, ...] = Field((360, 480), min_length=1, strict=False)
     """One is drawn for each clip; the frame keeps its aspect ratio."""
     flip: float = Field(0.5, ge=0, le=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -88,7 +88,7 @@ class TrainConfig(Closed):
     clip_norm: float = Field(0.01, gt=0)
     """Largest norm of the whole model's gradient."""
     schedule: Literal["step", "one_cycle"] = "step"
-    milestones: tuple[int, ...] = (4000,)
+    milestones: tuple[int, ...] = Field((4000,), strict=False)
     """Steps at which ``schedule: step`` multiplies the learning rate by 0.1."""
     no_object_weight: float = Field(0.1, gt=0)
     dice_weight: float = Field(3.0, ge=0)

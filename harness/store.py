@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.provenance import PACKAGES
 from model.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,18 +22,30 @@ SCHEMA_VERSION = 1
 METRIC_COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb")
 _TYPES = {
     "schema_version": "int64",
+    **dict.fromkeys(("sweep", "scale", "trial", "cell", "status", "error"), "string"),
     "seed": "int64",
-    "git_dirty": "bool",
-    "threads": "int64",
-    **dict.fromkeys(("sweep", "scale", "trial", "cell", "status", "error", "config"), "string"),
     **dict.fromkeys(METRIC_COLUMNS, "float64"),
+    **dict.fromkeys(("config", "data_name", "data_kind", "data_description", "split"), "string"),
+    **dict.fromkeys(("train_data", "valid_data", "data_checksum"), "string"),
+    **dict.fromkeys(("code_version", "git_commit"), "string"),
+    "git_dirty": "bool",
+    **dict.fromkeys(("device", "hardware", "cpu", "platform", "python_version", "cuda_version"), "string"),
+    **dict.fromkeys((f"{name}_version" for name in PACKAGES), "string"),
+    **dict.fromkeys(("cpu_count", "threads", "train_threads"), "int64"),
+    "tf32": "bool",
+    **dict.fromkeys(("results", "scored_videos", "timed_frames", "kept_tracks"), "int64"),
+    "peak_memory_kind": "string",
+    **dict.fromkeys(("train_started", "train_finished", "train_hardware"), "string"),
+    "train_seconds": "float64",
+    **dict.fromkeys(("evaluated", "finished"), "string"),
 }
+"""Columns of every row, done or failed, on any machine: one schema, or the folder is no table."""
 
 
 def write_row(folder: Path, row: dict[str, Any]) -> Path:
     """Write one cell's row as ``<cell>.parquet``, replacing an older row of the same cell.
 
-    Columns that are None keep their type, so that files of one sweep always read as one table.
+    Columns that are None or missing keep their type, so that files of one sweep always read as one table.
     """
     import pyarrow as pa  # late: a dry run of a fresh sweep reads no row
     import pyarrow.parquet as pq
@@ -40,12 +53,15 @@ def write_row(folder: Path, row: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     columns = {
         name: pa.array([value], type=pa.type_for_alias(_TYPES[name]) if name in _TYPES else _type_of(value))
-        for name, value in row.items()
+        for name, value in {**row, **{name: row.get(name) for name in _TYPES}}.items()
     }
     path = folder / f"{row['cell']}.parquet"
     partial = folder / f".{path.name}.{uuid.uuid4().hex}"
-    pq.write_table(pa.table(columns), partial)
-    os.replace(partial, path)
+    try:
+        pq.write_table(pa.table(columns), partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 
@@ -74,9 +90,9 @@ def _read_row(path: Path) -> dict[str, Any] | None:
 
     try:
         row: dict[str, Any] = pq.ParquetFile(path).read().to_pylist()[0]
-        version = row["schema_version"]
-    except (pa.ArrowInvalid, OSError, KeyError, IndexError) as error:
-        reason = str(error).split("\n")[0]
+        version, _ = row["schema_version"], row["status"]
+    except (pa.ArrowException, OSError, KeyError, IndexError) as error:
+        reason = f"no column {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]
         raise InputError(f"{path}: not a row of this harness ({reason}); delete it to make it anew") from None
     if version != SCHEMA_VERSION:
         raise InputError(f"{path}: schema_version {version}: this version reads {SCHEMA_VERSION}")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -27,7 +28,8 @@ EVALUATION_SECTIONS = ("inference", "speed")
 METRICS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb")
 
 Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb"]
-Seeds = int | tuple[int, ...]
+# YAML has lists; the files' types are strict otherwise.
+Seeds = int | Annotated[tuple[int, ...], Field(strict=False)]
 
 
 class TableLayout(Closed):
@@ -35,7 +37,7 @@ class TableLayout(Closed):
 
     rows: str
     columns: str
-    cells: tuple[Metric, ...] = Field(min_length=1)
+    cells: tuple[Metric, ...] = Field(min_length=1, strict=False)
 
 
 class SweepFile(Closed):
@@ -43,17 +45,17 @@ class SweepFile(Closed):
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     title: str
-    axes: dict[str, tuple[Any, ...]] = Field(min_length=1)
+    axes: dict[str, Annotated[tuple[Any, ...], Field(strict=False)]] = Field(min_length=1)
     """Dotted configuration key -> its values; the grid is their product."""
     settings: dict[str, Any] = Field({})
     """Configuration that all trials share and no scale changes."""
     seeds: Seeds
     """A count (0, 1, ...) or a list. A scale may say otherwise."""
-    measure: tuple[Literal["ap", "speed"], ...] = Field(("ap", "speed"), min_length=1)
+    measure: tuple[Literal["ap", "speed"], ...] = Field(("ap", "speed"), min_length=1, strict=False)
     table: TableLayout
     std_table: str | None = Field(None, pattern=r"^[a-z0-9_]+$")
     """Name of a second table, of the standard deviations."""
-    figures: tuple[Metric, ...] = ()
+    figures: tuple[Metric, ...] = Field((), strict=False)
     """Metrics drawn against the columns' key."""
     paper: str | None = None
     """Key of the paper's numbers in ``harness/paper.yaml``."""
@@ -64,11 +66,13 @@ class SweepFile(Closed):
         for key, values in self.axes.items():
             if not values:
                 raise ValueError(f"axes.{key}: [] is empty; at least one value is needed")
-            if len({json.dumps(value) for value in values}) < len(values):
+            if any(value in values[:place] for place, value in enumerate(values)):
                 raise ValueError(f"axes.{key}: {list(values)} names a value twice")
         for side in (self.table.rows, self.table.columns):
             if side not in self.axes:
                 raise ValueError(f"table: {side!r} is not an axis; allowed: {', '.join(self.axes)}")
+        if self.table.rows == self.table.columns:
+            raise ValueError(f"table: rows and columns are both {self.table.rows!r}; two axes are needed")
         return self
 
 
@@ -126,12 +130,15 @@ def load_sweep(path: Path) -> SweepFile:
 
 def load_scale(name: str) -> ScaleFile:
     """Read ``sweeps/scales/<name>.yaml``, or the file itself when ``name`` is a path that ends in .yaml."""
-    if name.endswith(".yaml"):
-        return _load(Path(name), ScaleFile, "a scale")
     allowed = sorted(file.stem for file in SCALES.glob("*.yaml"))
-    if name not in allowed:
+    if name not in allowed and not name.endswith(".yaml"):
         raise InputError(f"--scale: {name!r}: no such scale; allowed: {', '.join(allowed)}, or a .yaml file")
-    return _load(SCALES / f"{name}.yaml", ScaleFile, "a scale")
+    return _load(Path(scale_file(name)), ScaleFile, "a scale")
+
+
+def scale_file(name: str) -> str:
+    """The file of a scale that the command line names."""
+    return name if name.endswith(".yaml") else str(SCALES / f"{name}.yaml")
 
 
 def expand(
@@ -140,27 +147,40 @@ def expand(
     identities: Identities,
     overrides: Mapping[str, Any] | None = None,
     source: str = "sweep",
+    scale_source: str = "scale",
 ) -> list[Trial]:
     """All trials of the grid, in the order of the file: axes from slow to fast, then seeds.
 
     Args:
         overrides: dotted key -> value that win over sweep and scale (the data the command line names).
-        source: the file that errors name.
+        source: the sweep's file, for errors.
+        scale_source: the scale's.
 
-    Raises :class:`InputError` for keys and values that no configuration has.
+    Raises :class:`InputError` for keys and values that no configuration has, and for axes that vary nothing.
     """
-    base: dict[str, Any] = {}
-    for settings in (scale.settings, sweep.settings):
-        base = _merged(base, settings)
+    base = _merged(scale.settings, sweep.settings)
     for key, value in (overrides or {}).items():
-        _assign(base, key, value)
-    seeds = _seed_list(sweep.seeds if scale.seeds is None else scale.seeds)
+        _assign(base, key, value, source)
+    seeds = (
+        _seed_list(sweep.seeds, source) if scale.seeds is None else _seed_list(scale.seeds, scale_source)
+    )
 
     grid: dict[str, list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]]] = {}
     for values in itertools.product(*sweep.axes.values()):
-        varied = tuple(zip(sweep.axes, values, strict=True))
-        config = _config(base, varied, source)
+        settings, said = _merged(base, {}), _merged(sweep.settings, {})
+        for key, value in zip(sweep.axes, values, strict=True):
+            _assign(settings, key, value, source)
+            _assign(said, key, value, source)
+        try:
+            config = TrialConfig.model_validate(settings)
+        except ValidationError as error:
+            # The scale is to blame for what it alone says.
+            place = error.errors()[0]["loc"]
+            blamed = scale_source if _says(scale.settings, place) and not _says(said, place) else source
+            raise InputError(f"{blamed}: {first_problem(error, TrialConfig)}") from None
+        varied = tuple((key, _value(config, key, source)) for key in sweep.axes)
         grid.setdefault(training_identity(config, identities), []).append((config, varied))
+    _check_that_cells_differ(grid, source)
     return [
         _trial(_hash([training, seed]), seed, cells, identities)
         for training, cells in grid.items()
@@ -197,14 +217,44 @@ def _trial(
     return Trial(key, seed, cells[0][0], tuple(made))
 
 
-def _config(base: dict[str, Any], varied: tuple[tuple[str, Any], ...], source: str) -> TrialConfig:
-    settings = _merged(base, {})
-    for key, value in varied:
-        _assign(settings, key, value)
-    try:
-        return TrialConfig.model_validate(settings)
-    except ValidationError as error:
-        raise InputError(f"{source}: {first_problem(error, TrialConfig)}") from None
+def _value(config: TrialConfig, key: str, source: str) -> Any:
+    """What the configuration holds at a dotted key, so that 1 and 1.0 have one type in all rows."""
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value[part]
+    if isinstance(value, dict):
+        raise InputError(f"{source}: axes.{key}: a section; allowed: one of its keys ({', '.join(value)})")
+    return value
+
+
+def _check_that_cells_differ(
+    grid: Mapping[str, list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]]], source: str
+) -> None:
+    """Refuse axes that lead twice to the same trial and evaluation, such as ``train.threads``."""
+    for cells in grid.values():
+        seen: dict[str, tuple[tuple[str, Any], ...]] = {}
+        for config, varied in cells:
+            evaluation = config.model_dump_json(include=set(EVALUATION_SECTIONS))
+            if evaluation in seen:
+                pairs = zip(seen[evaluation], varied, strict=True)
+                key, first, second = next((k, a, b) for (k, a), (_, b) in pairs if a != b)
+                raise InputError(
+                    f"{source}: axes.{key}: {first!r} and {second!r} come to the same result; "
+                    "an axis varies what a training or an evaluation depends on"
+                )
+            seen[evaluation] = varied
+
+
+def _says(settings: Mapping[str, Any], place: tuple[int | str, ...]) -> bool:
+    """Whether these settings have the key at ``place``, or a value above it."""
+    below: Any = settings
+    for part in place:
+        if not isinstance(below, Mapping):
+            return True
+        if part not in below:
+            return False
+        below = below[part]
+    return True
 
 
 def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,20 +268,22 @@ def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
+def _assign(settings: dict[str, Any], key: str, value: Any, source: str) -> None:
     *sections, name = key.split(".")
     for section in sections:
         below = settings.setdefault(section, {})
         if not isinstance(below, dict):
-            raise InputError(f"{key}: {section!r} is a value, not a section")
+            raise InputError(f"{source}: {key}: {section!r} is a value, not a section")
         settings = below
     settings[name] = value
 
 
-def _seed_list(seeds: Seeds) -> tuple[int, ...]:
+def _seed_list(seeds: Seeds, source: str) -> tuple[int, ...]:
     listed = tuple(range(seeds)) if isinstance(seeds, int) else seeds
     if not listed or len(set(listed)) < len(listed) or min(listed) < 0:
-        raise InputError(f"seeds: {seeds!r}: a count of at least 1, or a list of different numbers from 0")
+        raise InputError(
+            f"{source}: seeds: {seeds!r}: allowed: a count of at least 1, or a list of different numbers from 0"
+        )
     return listed
 
 
@@ -268,6 +320,12 @@ class _UniqueKeys(yaml.SafeLoader):
                 where = node.value[index][0].start_mark.line + 1
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice, line {where}")
         return super().construct_mapping(node, deep=deep)
+
+
+# YAML 1.1 reads 1e-3 as text for want of a point; people mean the number.
+_UniqueKeys.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def trial_cells(trials: list[Trial]) -> Iterator[tuple[Trial, Cell]]:

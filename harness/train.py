@@ -82,11 +82,11 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         optimizer.step()
         step += 1
-        history.append([step, total.item(), *(losses[name].item() for name in criterion.weights)])
+        parts = [losses[name].item() for name in criterion.weights]
+        history.append([step, total.item(), *parts, time.perf_counter() - started])
         if step % recipe.checkpoint_every == 0 and step < recipe.steps:
             _save(folder / CHECKPOINT, identity, step, history, model, optimizer)
         progress(step, recipe.steps, total.item())
-        history[-1].append(time.perf_counter() - started)
 
     _write_losses(folder / LOSSES, [*criterion.weights], history)
     save_weights(model, folder / WEIGHTS, {"config": config.model.model_dump(), "identity": identity})
@@ -111,7 +111,7 @@ def build_optimizer(model: ClipModel, recipe: TrainConfig) -> torch.optim.AdamW:
             "initial_lr": recipe.backbone_learning_rate,
         },
     ]
-    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
 
 
 def learning_rate_factor(recipe: TrainConfig, step: int) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,9 @@ _DECODER_LAYER = {
 _FEED_FORWARD = {"linear1": "feed_forward.linear1", "linear2": "feed_forward.linear2"}
 _LAYER = re.compile(r"((?:encoder\.(?:receive|communicate)|decoder\.layers)\.\d+\.)(\w+)(\..+)")
 
+_NO_BACKBONE = re.compile(r"(stem\.)?fc|.*\.num_batches_tracked$")
+"""The ImageNet classifier and batch counters that detectron2 backbone files carry along."""
+
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Put the weights of ``path`` into ``model``, in place.
@@ -63,7 +67,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     weights = read_weights(path)
     own = model.state_dict()
     if any(name.startswith("stem.") for name in weights):
-        weights = {f"backbone.{name}": value for name, value in weights.items() if not name.startswith("fc")}
+        weights = {f"backbone.{n}": value for n, value in weights.items() if not _NO_BACKBONE.match(n)}
         own = {name: value for name, value in own.items() if name.startswith("backbone.")}
     elif any(name.startswith("detr.") for name in weights):
         weights = from_published(weights)
@@ -105,7 +109,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".pkl":  # detectron2's own backbone files
+            with path.open("rb") as pickled:
+                content = _ArraysOnly(pickled).load()
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())})") from None
     except Exception as error:  # torch raises many kinds here; all mean the same to the user
@@ -115,6 +123,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not weights:
         raise InputError(f"{path}: holds no dictionary of weights")
     return {str(name): _tensor(path, name, value) for name, value in weights.items()}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles plain containers and numpy arrays; any other object is refused, so no code runs."""
+
+    allowed = frozenset(
+        {
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("collections", "OrderedDict"),
+        }
+    )
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is not a numpy array")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 def _tensor(path: Path, name: str, value: Any) -> Tensor:

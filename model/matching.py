@@ -37,5 +37,6 @@ def match_by_masks(
     probability = logits.softmax(-1)[:, labels]
     dice = dice_coefficient(masks.flatten(1).sigmoid(), targets.flatten(1))
     score = probability + dice_weight * dice
-    queries, instances = linear_sum_assignment(score.cpu().numpy(), maximize=True)
+    # A diverged model scores NaN, which scipy refuses; the loss that follows is NaN and tells.
+    queries, instances = linear_sum_assignment(score.nan_to_num(0.0).cpu().numpy(), maximize=True)
     return torch.as_tensor(queries), torch.as_tensor(instances)

@@ -130,4 +130,5 @@ def soft_iou(known: Tensor, new: Tensor) -> Tensor:
     p, q = known.flatten(1), new.flatten(1)
     overlap = p @ q.T
     union = p.sum(1)[:, None] + q.sum(1)[None] - overlap
-    return overlap / union
+    # Probabilities that underflow to 0 everywhere leave no union; such a pair has no overlap either.
+    return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.data.source import DataSource, find_data
 from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version
-from harness.sweep import Cell, Identities, ScaleFile, SweepFile, Trial, expand, load_scale, load_sweep
+from harness.sweep import (
+    Cell,
+    Identities,
+    ScaleFile,
+    SweepFile,
+    Trial,
+    expand,
+    load_scale,
+    load_sweep,
+    scale_file,
+)
 from model.errors import InputError
 
 
@@ -76,6 +87,7 @@ class Plan:
 
 def make_plan(options: Options) -> Plan:
     """Read the sweep, the scale and the data's description; nothing is run or written."""
+    _check_places(options)
     sweep = load_sweep(options.sweep)
     scale = load_scale(options.scale)
     overrides: dict[str, Any] = {}
@@ -84,7 +96,8 @@ def make_plan(options: Options) -> Plan:
     if options.split is not None:
         overrides["data.valid"] = options.split
     anything = Identities("", "", "", "")
-    config = expand(sweep, scale, anything, overrides, str(options.sweep))[0].config
+    files = (str(options.sweep), scale_file(options.scale))
+    config = expand(sweep, scale, anything, overrides, *files)[0].config
     if options.split is not None and config.data.kind == "synthetic":
         raise InputError(
             f"--split: {options.split!r}: embedded data has the split 'valid' only; needs --data"
@@ -97,5 +110,15 @@ def make_plan(options: Options) -> Plan:
         code_version(TRAINING_CODE),
         code_version(EVALUATION_CODE),
     )
-    trials = expand(sweep, scale, identities, overrides, str(options.sweep))
+    trials = expand(sweep, scale, identities, overrides, *files)
     return Plan(options, sweep, scale, source, tuple(trials))
+
+
+def _check_places(options: Options) -> None:
+    """Refuse now what would otherwise end a run after hours."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        raise InputError(f"--device: {options.device!r}: allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
+    for option, folder in (("--results", options.results), ("--reports", options.reports)):
+        for place in (folder, *folder.parents):
+            if place.exists() and not place.is_dir():
+                raise InputError(f"{option} {folder}: {place} is a file; a folder is expected")

@@ -88,7 +88,8 @@ def _start(job: ProcessJob, events: queue.Queue[tuple[str, dict[str, Any] | None
             stdin=subprocess.PIPE,  # kept open and never written: the child ends when we do
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # noise from a library must not end the listener
             env={**os.environ, **threads},
             cwd=Path(__file__).resolve().parents[2],
             # Ctrl-C reaches us alone; we end the children.

@@ -56,6 +56,10 @@ class Runner:
         if trials:
             with alone_in(self.plan.options.results):
                 self._run_stages(trials)
+        return self.complete()
+
+    def complete(self) -> bool:
+        """Whether every cell has its number."""
         return all(self.status.get(cell.key) == "done" for _, cell in self.cells)
 
     def _run_stages(self, trials: list[Trial]) -> None:
