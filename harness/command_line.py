@@ -15,6 +15,8 @@ from rich.console import Console
 
 from model.errors import InputError
 
+INTERRUPTED = 130
+
 Sweep = Annotated[Path, typer.Argument(help="A sweep file, such as sweeps/table3a.yaml.")]
 Scale = Annotated[
     str, typer.Option(help="How much: a file of sweeps/scales. 'tiny' and 'sanity' need no data and no GPU.")
@@ -85,13 +87,14 @@ def _status_of(app: typer.Typer, arguments: list[str] | None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted: run the same command to go on", file=sys.stderr)
-        return 130
+    except typer.Abort:  # the same from an older typer
+        returned = INTERRUPTED
     except Exception as error:
         # typer's own usage errors carry their message and the exit status 2; anything else is a bug.
         if not hasattr(error, "format_message"):
             raise
         print(f"error: {error.format_message()}", file=sys.stderr)
         return 2
+    if returned == INTERRUPTED:  # typer's own answer to Ctrl-C, without a word
+        print("interrupted: run the same command to go on", file=sys.stderr)
     return returned if isinstance(returned, int) else 0

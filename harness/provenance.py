@@ -68,16 +68,31 @@ def code_version(files: Iterable[str]) -> str:
 
 def code_only(source: str) -> str:
     """The source without comments, docstrings and blank lines; the same on every Python version."""
-    lines = source.splitlines()
+    lines = [line.removesuffix("\n") for line in io.StringIO(source)]
+    in_string: set[int] = set()  # lines that a string runs on into: there, blanks are content
+    starts: list[int] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
+        kind = tokenize.tok_name[token.type]
+        if kind == "COMMENT":
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
+        elif kind == "FSTRING_START":  # Python 3.12 on; before, an f-string is a STRING
+            starts.append(token.start[0])
+        elif kind in ("STRING", "FSTRING_END"):
+            start = starts.pop() if kind == "FSTRING_END" else token.start[0]
+            in_string |= set(range(start, token.end[0]))
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and node.end_lineno:
-            for row in range(node.lineno - 1, node.end_lineno):
-                lines[row] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            if not isinstance(node.value.value, str) or node.end_lineno is None:
+                continue
+            first, last = lines[node.lineno - 1].encode(), lines[node.end_lineno - 1].encode()
+            lines[node.end_lineno - 1] = last[node.end_col_offset :].decode()
+            for row in range(node.lineno, node.end_lineno):
+                lines[row - 1] = ""
+            in_string -= set(range(node.lineno - 1, node.end_lineno))
+            lines[node.lineno - 1] = first[: node.col_offset].decode() + lines[node.lineno - 1]
+    kept = ((row, line) for row, line in enumerate(lines) if line.strip() or row in in_string)
+    return "\n".join(line if row + 1 in in_string else line.rstrip() for row, line in kept)
 
 
 def git_state() -> dict[str, Any]:
@@ -105,6 +120,18 @@ def machine() -> dict[str, Any]:
         "python_version": platform.python_version(),
         **{f"{name}_version": version(name) for name in PACKAGES},
     }
+
+
+def hardware(device: str) -> str:
+    """What a trial on ``device`` runs on, without asking torch: for trials that could not say it."""
+    if device.startswith("cuda"):
+        drivers = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        texts = [line for file in drivers for line in file.read_text(encoding="utf-8").splitlines()]
+        models = [line.split(":", 1)[1].strip() for line in texts if line.startswith("Model:")]
+        index = int(device.partition(":")[2] or 0)
+        return models[index] if index < len(models) else "unknown GPU"
+    host = machine()
+    return f"{host['cpu']}, {host['cpu_count']} cores"
 
 
 def cpu_name() -> str:

@@ -34,6 +34,7 @@ _TYPES = {
     **dict.fromkeys(("cpu_count", "threads", "train_threads"), "int64"),
     "tf32": "bool",
     **dict.fromkeys(("results", "scored_videos", "timed_frames", "kept_tracks"), "int64"),
+    "fps_passes": "float64 list",
     "peak_memory_kind": "string",
     **dict.fromkeys(("train_started", "train_finished", "train_hardware"), "string"),
     "train_seconds": "float64",
@@ -52,7 +53,7 @@ def write_row(folder: Path, row: dict[str, Any]) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     columns = {
-        name: pa.array([value], type=pa.type_for_alias(_TYPES[name]) if name in _TYPES else _type_of(value))
+        name: pa.array([value], type=_type_of(name, value))
         for name, value in {**row, **{name: row.get(name) for name in _TYPES}}.items()
     }
     path = folder / f"{row['cell']}.parquet"
@@ -99,7 +100,10 @@ def _read_row(path: Path) -> dict[str, Any] | None:
     return row
 
 
-def _type_of(value: Any) -> pa.DataType:
+def _type_of(name: str, value: Any) -> pa.DataType:
     import pyarrow as pa
 
+    if name in _TYPES:
+        kind, _, many = _TYPES[name].partition(" ")
+        return pa.list_(pa.type_for_alias(kind)) if many else pa.type_for_alias(kind)
     return pa.string() if value is None else pa.array([value]).type

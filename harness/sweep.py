@@ -161,9 +161,7 @@ def expand(
     base = _merged(scale.settings, sweep.settings)
     for key, value in (overrides or {}).items():
         _assign(base, key, value, source)
-    seeds = (
-        _seed_list(sweep.seeds, source) if scale.seeds is None else _seed_list(scale.seeds, scale_source)
-    )
+    seeds = _seed_list(sweep.seeds, source) if scale.seeds is None else _seed_list(scale.seeds, scale_source)
 
     grid: dict[str, list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]]] = {}
     for values in itertools.product(*sweep.axes.values()):
@@ -282,7 +280,7 @@ def _seed_list(seeds: Seeds, source: str) -> tuple[int, ...]:
     listed = tuple(range(seeds)) if isinstance(seeds, int) else seeds
     if not listed or len(set(listed)) < len(listed) or min(listed) < 0:
         raise InputError(
-            f"{source}: seeds: {seeds!r}: allowed: a count of at least 1, or a list of different numbers from 0"
+            f"{source}: seeds: {seeds!r}: allowed: a count of at least 1, or a list of different numbers >= 0"
         )
     return listed
 

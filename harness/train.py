@@ -79,7 +79,9 @@ def train(
             raise TrainingDivergedError(f"loss is {total.item()} at step {step + 1} of {recipe.steps}")
         optimizer.zero_grad(set_to_none=True)
         total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        if not math.isfinite(norm.item()):
+            raise TrainingDivergedError(f"gradient norm is {norm.item()} at step {step + 1} of {recipe.steps}")
         optimizer.step()
         step += 1
         parts = [losses[name].item() for name in criterion.weights]

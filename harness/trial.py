@@ -70,6 +70,9 @@ def run(job: Job) -> None:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     device = torch.device(job.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InputError(f"--device: {job.device!r}: this machine has {count} CUDA devices")
     valid = load_dataset(job.data, job.config.data.valid)
     model = _trained_model(job, device)
     for cell in job.cells:

@@ -27,6 +27,7 @@ class Attention(nn.Module):
         self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(_empty(3 * width, width)))
         self.in_proj_bias = nn.Parameter(nn.init.zeros_(_empty(3 * width)))
         self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None) -> Tensor:

@@ -148,7 +148,11 @@ class ResNet(nn.Module):
 
 
 class TinyBlock(nn.Module):
-    """A strided convolution, then a residual pair; group norms, because it trains from nothing."""
+    """A strided convolution, then a residual pair; group norms, because it trains from nothing.
+
+    The output is normalised and not rectified: positive maps would give all tokens a large common part, and
+    a transformer that trains for minutes does not learn to look past it.
+    """
 
     def __init__(self, inputs: int, outputs: int, residual: bool) -> None:
         super().__init__()
@@ -157,9 +161,9 @@ class TinyBlock(nn.Module):
         self.conv2 = ConvNorm(outputs, outputs, 3, 1, nn.GroupNorm(8, outputs)) if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.down(x))
+        x = self.down(x)
         if self.conv1 is not None and self.conv2 is not None:
-            x = F.relu(x + self.conv2(F.relu(self.conv1(x))))
+            x = x + self.conv2(F.relu(self.conv1(F.relu(x))))
         return x
 
 
@@ -180,10 +184,10 @@ class TinyBackbone(nn.Module):
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Normalised frames (N, 3, H0, W0) to the four maps."""
-        pyramid = []
+        pyramid: list[Tensor] = []
         x = frames
         for level in self.levels:
-            x = level(x)
+            x = level(F.relu(x) if pyramid else x)
             pyramid.append(x)
         return pyramid
 

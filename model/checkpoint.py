@@ -116,9 +116,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())})") from None
-    except Exception as error:  # torch raises many kinds here; all mean the same to the user
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: refused or unreadable as a weights-only checkpoint ({reason})") from None
+    except Exception:  # torch raises many kinds here, with advice to load unsafely; all mean the same
+        raise InputError(f"{path}: not a checkpoint of tensors alone, or damaged; refused") from None
     weights = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not weights:
         raise InputError(f"{path}: holds no dictionary of weights")

@@ -43,10 +43,12 @@ class Communication(nn.Module):
 
 
 def encoder_layer(config: ModelConfig) -> EncoderLayer:
+    """A layer of the width that the configuration names."""
     return EncoderLayer(config.hidden_dim, config.attention_heads, config.ffn_dim, config.dropout)
 
 
 def encoder_layers(config: ModelConfig, count: int) -> nn.ModuleList:
+    """``count`` of them."""
     return nn.ModuleList(encoder_layer(config) for _ in range(count))
 
 

@@ -88,6 +88,8 @@ class Plan:
 def make_plan(options: Options) -> Plan:
     """Read the sweep, the scale and the data's description; nothing is run or written."""
     _check_places(options)
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device) is None:
+        raise InputError(f"--device: {options.device!r}: allowed: auto, cpu, cuda, cuda:<number>")
     sweep = load_sweep(options.sweep)
     scale = load_scale(options.scale)
     overrides: dict[str, Any] = {}
@@ -116,8 +118,6 @@ def make_plan(options: Options) -> Plan:
 
 def _check_places(options: Options) -> None:
     """Refuse now what would otherwise end a run after hours."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
-        raise InputError(f"--device: {options.device!r}: allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
     for option, folder in (("--results", options.results), ("--reports", options.reports)):
         for place in (folder, *folder.parents):
             if place.exists() and not place.is_dir():

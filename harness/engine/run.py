@@ -18,7 +18,15 @@ from rich.console import Console
 from harness.engine.plan import Plan
 from harness.engine.processes import ProcessJob, run_jobs
 from harness.engine.progress import TrialProgress, WorkLeft, show
-from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version, git_state, now
+from harness.provenance import (
+    EVALUATION_CODE,
+    TRAINING_CODE,
+    code_version,
+    git_state,
+    hardware,
+    machine,
+    now,
+)
 from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, read_rows, write_row
 from harness.sweep import Cell, Trial, trial_cells
 from model.errors import InputError
@@ -142,7 +150,7 @@ class Runner:
                 if found is not None:
                     self._write_row(trial, cell, "done", None, found)
                 elif error is not None:
-                    self._write_row(trial, cell, "failed", error, {})
+                    self._write_row(trial, cell, "failed", error, self._host())
         progress.cells(sum(self.status.get(cell.key) == "done" for _, cell in self.cells), len(self.cells))
 
     def _measurements(self, trial: Trial, cell: Cell) -> dict[str, Any] | None:
@@ -157,6 +165,11 @@ class Runner:
         trained = json.loads((self.plan.trial_folder(trial) / "trial.json").read_text(encoding="utf-8"))
         found |= {name: trained[name] for name in ("train_started", "train_finished", "train_seconds")}
         return found | {"train_hardware": trained["hardware"], "train_threads": trained["threads"]}
+
+    def _host(self) -> dict[str, Any]:
+        """What a failed trial ran on."""
+        chosen = device(self.plan.options.device)
+        return {"device": chosen, "hardware": hardware(chosen), **machine()}
 
     def _write_row(
         self, trial: Trial, cell: Cell, status: str, error: str | None, found: dict[str, Any]
@@ -227,8 +240,12 @@ def cores() -> int:
 @contextmanager
 def alone_in(results: Path) -> Iterator[None]:
     """Only one runner at a time works in a results folder."""
-    results.mkdir(parents=True, exist_ok=True)
-    with (results / ".lock").open("w") as lock:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        lock_file = (results / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"--results {results}: cannot be written to ({error.strerror})") from None
+    with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

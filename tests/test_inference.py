@@ -1,0 +1,155 @@
+"""Windows over a video, and a whole video to tracks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model import build_model
+from model.clip_model import ClipModel
+from model.communication import ENCODERS
+from model.inference import FRAMES_AT_ONCE, segment_video, windows
+
+TINY: dict[str, Any] = {
+    "backbone": "tiny",
+    "memory_tokens": 2,
+    "num_classes": 4,
+    "num_queries": 5,
+    "hidden_dim": 16,
+    "attention_heads": 2,
+    "ffn_dim": 24,
+}
+lengths = st.integers(1, 60)
+
+
+def tiny(**keys: Any) -> ClipModel:
+    torch.manual_seed(0)
+    return build_model({**TINY, **keys}).eval()
+
+
+def biased(no_object: float) -> ClipModel:
+    """A model whose queries all lean to, or against, "no object"."""
+    model = tiny()
+    with torch.no_grad():
+        model.class_head.layers[-1].bias[-1] = no_object
+    return model
+
+
+def video(length: int, height: int = 32, width: int = 48) -> Tensor:
+    generator = torch.Generator().manual_seed(length)
+    return torch.randint(0, 256, (length, 3, height, width), generator=generator, dtype=torch.uint8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(lengths, st.integers(1, 20), st.data())
+def test_windows_cover_the_video(length: int, window: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(1, window))
+    found = list(windows(length, window, stride))
+    assert {frame for span in found for frame in span} == set(range(length))
+    assert all(len(span) == min(window, length) for span in found)
+    assert found[0].start == 0
+    assert found[-1].stop == length
+    steps = [after.start - before.start for before, after in pairwise(found)]
+    assert all(step == stride for step in steps[:-1])
+    assert all(0 < step <= stride for step in steps[-1:])
+    assert (len(found) == 1) == (length <= window)
+
+
+def test_windows_by_hand() -> None:
+    assert [list(span) for span in windows(6, 3, 2)] == [[0, 1, 2], [2, 3, 4], [3, 4, 5]]
+    assert [list(span) for span in windows(5, 3, 2)] == [[0, 1, 2], [2, 3, 4]]
+    assert [list(span) for span in windows(2, 5, 1)] == [[0, 1]]
+
+
+@pytest.mark.parametrize("bad", [(0, 5, 1), (5, 0, 1), (5, 5, 0)])
+def test_windows_of_nothing_are_refused(bad: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        list(windows(*bad))
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "stride", "size"),
+    [(9, 3, 2, (64, 96)), (2, 5, 1, (20, 31)), (1, 5, 1, (32, 48)), (1, 1, 1, (32, 48)), (4, 4, 1, (7, 9))],
+)
+def test_results_of_a_video(length: int, window: int, stride: int, size: tuple[int, int]) -> None:
+    found = segment_video(biased(-5.0), video(length), window, stride, size)
+    count = len(found["scores"])
+    assert count > 0
+    assert found["masks"].shape == (count, length, *size)
+    assert found["masks"].dtype == torch.bool
+    assert found["labels"].dtype == torch.int64
+    assert found["labels"].shape == found["tracks"].shape == (count,)
+    assert ((found["labels"] >= 0) & (found["labels"] < 4)).all()
+    assert ((found["scores"] > 0.01) & (found["scores"] <= 1)).all()
+    for track in found["tracks"].unique():
+        of_track = found["tracks"] == track
+        assert len(found["labels"][of_track].unique()) == of_track.sum()
+        masks = found["masks"][of_track]
+        assert all(torch.equal(mask, masks[0]) for mask in masks)
+    assert len(found["tracks"].unique()) < count  # some track gave several results
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_no_query_is_kept(length: int) -> None:
+    found = segment_video(biased(100.0), video(length), 3, 1, (64, 96))
+    assert {key: tuple(value.shape) for key, value in found.items()} == {
+        "scores": (0,),
+        "labels": (0,),
+        "tracks": (0,),
+        "masks": (0, length, 64, 96),
+    }
+
+
+def test_one_window_is_the_models_own_answer() -> None:
+    model, frames = biased(-5.0), video(3)
+    with torch.no_grad():
+        out = model(frames[None])
+    found = segment_video(model, frames, 3, 1, out["pred_masks"].shape[-2:], score_threshold=0.0)
+    probabilities = out["pred_logits"][0].softmax(-1)[:, :-1]
+    assert found["tracks"].unique().tolist() == list(range(5))
+    torch.testing.assert_close(
+        found["scores"], probabilities[found["tracks"], found["labels"]], rtol=1e-4, atol=1e-5
+    )
+    assert torch.equal(found["masks"], (out["pred_masks"][0] > 0)[found["tracks"]])
+
+
+def test_thresholds() -> None:
+    model, frames = biased(-5.0), video(6)
+    low = segment_video(model, frames, 3, 1, (32, 48), score_threshold=0.0)
+    cut = float(low["scores"].median())
+    high = segment_video(model, frames, 3, 1, (32, 48), score_threshold=cut)
+    assert torch.equal(high["scores"], low["scores"][low["scores"] > cut])
+    unlinked = segment_video(model, frames, 3, 1, (32, 48), match_threshold=1.0)
+    assert len(unlinked["tracks"].unique()) == 4 * 5  # every prediction of four windows alone
+
+
+def test_each_frame_passes_the_backbone_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = tiny(), []
+    plain = model.backbone.forward
+
+    def counted(frames: Tensor) -> list[Tensor]:
+        seen.append(len(frames))
+        return plain(frames)
+
+    monkeypatch.setattr(model.backbone, "forward", counted)
+    segment_video(model, video(13), 4, 1, (32, 48))
+    assert sum(seen) == 13
+    assert max(seen) <= FRAMES_AT_ONCE
+
+
+@pytest.mark.parametrize("encoder", list(ENCODERS))
+@torch.no_grad()
+def test_features_of_a_window_give_the_clips_answer(encoder: str) -> None:
+    """And with ``every_layer`` False the last layer's alone."""
+    model, frames = tiny(encoder=encoder), video(5)
+    features = model.frame_features(frames[None]).window(1, 4)
+    found, wanted = model.clip(features, every_layer=False), model(frames[None, 1:4])
+    assert found["aux_outputs"] == []
+    for key in ("pred_logits", "pred_masks"):
+        torch.testing.assert_close(found[key], wanted[key], rtol=1e-4, atol=1e-5)

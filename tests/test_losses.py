@@ -1,0 +1,209 @@
+"""Matching and training criterion: laws that hold for any input."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.losses import SetCriterion, dice_loss, focal_loss, resize_masks
+from model.matching import dice_coefficient, match_by_masks
+
+K, T, H, W = 3, 2, 4, 6
+seeds = st.integers(0, 10_000)
+
+
+def prediction(seed: int, batch: int, queries: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "pred_logits": 2 * torch.randn(batch, queries, K + 1, generator=generator),
+        "pred_masks": 3 * torch.randn(batch, queries, T, H, W, generator=generator),
+    }
+
+
+def outputs(seed: int, batch: int, queries: int, layers: int = 2) -> dict[str, Any]:
+    made = [prediction(seed + layer, batch, queries) for layer in range(layers)]
+    return {**made[-1], "aux_outputs": made[:-1]}
+
+
+def target(seed: int, instances: int, scale: int = 2) -> dict[str, Tensor]:
+    rng = np.random.default_rng(seed)
+    masks = np.kron(rng.random((instances, T, H, W)) > 0.5, np.ones((1, 1, scale, scale)))
+    return {
+        "labels": torch.from_numpy(rng.integers(0, K, instances)),
+        "masks": torch.from_numpy(masks.astype(np.float32)).reshape(instances, T, scale * H, scale * W),
+    }
+
+
+def perfect(target: dict[str, Tensor], queries: int) -> dict[str, Any]:
+    """What a model that is sure and right says: instance i by query ``queries - 1 - i``."""
+    logits = torch.full((1, queries, K + 1), -20.0)
+    masks = torch.full((1, queries, T, H, W), -20.0)
+    logits[..., K] = 20.0
+    for i, (label, mask) in enumerate(zip(target["labels"], target["masks"], strict=True)):
+        logits[0, queries - 1 - i] = 40 * F.one_hot(label, K + 1) - 20.0
+        masks[0, queries - 1 - i] = 40 * mask[:, ::2, ::2] - 20
+    return {"pred_logits": logits, "pred_masks": masks, "aux_outputs": []}
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(1, 5), st.integers(0, 5))
+def test_matching_is_the_best_of_all(seed: int, queries: int, instances: int) -> None:
+    layer, truth = prediction(seed, 1, queries), target(seed, instances, scale=1)
+    logits, masks = layer["pred_logits"][0], layer["pred_masks"][0]
+    found = match_by_masks(logits, masks, truth["labels"], truth["masks"])
+    score = np.zeros((queries, instances))
+    for q in range(queries):
+        for n in range(instances):
+            p, g = masks[q].sigmoid(), truth["masks"][n]
+            dice = (2 * (p * g).sum() + 1) / (p.sum() + g.sum() + 1)
+            score[q, n] = logits[q].softmax(0)[truth["labels"][n]] + 3 * dice
+    few, many = sorted((queries, instances))
+    if queries <= instances:
+        ways = ([(q, n) for q, n in enumerate(way)] for way in permutations(range(many), few))
+    else:
+        ways = ([(q, n) for n, q in enumerate(way)] for way in permutations(range(many), few))
+    best = max(sum(score[pair] for pair in way) for way in ways)
+    assert len(found[0]) == len(found[1]) == few
+    assert len(set(found[0].tolist())) == len(set(found[1].tolist())) == few
+    assert sum(score[q, n] for q, n in zip(*found, strict=True)) == pytest.approx(best, abs=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_dice_coefficient_is_one_minus_dice_loss(seed: int) -> None:
+    logits = prediction(seed, 1, 3)["pred_masks"][0].flatten(1)
+    masks = target(seed, 3, scale=1)["masks"].flatten(1)
+    pairs = dice_coefficient(logits.sigmoid(), masks)
+    torch.testing.assert_close(pairs.diagonal(), 1 - dice_loss(logits, masks))
+    assert ((pairs > 0) & (pairs <= 1)).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_focal_loss_is_tempered_cross_entropy(seed: int) -> None:
+    logits = prediction(seed, 1, 2)["pred_masks"][0].flatten(1)
+    masks = target(seed, 2, scale=1)["masks"].flatten(1)
+    plain = F.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean(1)
+    torch.testing.assert_close(focal_loss(logits, masks, alpha=0.5, gamma=0), plain / 2)
+    assert (focal_loss(logits, masks) < plain).all()
+
+
+@pytest.mark.parametrize("instances", [1, 3])
+def test_perfect_predictions_cost_next_to_nothing(instances: int) -> None:
+    truth = target(1, instances)
+    out = perfect(truth, queries=5)
+    criterion = SetCriterion(K)
+    # Bilinear upsampling blurs the borders, so masks of one colour a frame are the perfect ones here.
+    truth["masks"] = truth["masks"][..., :1, :1].expand(-1, -1, 2 * H, 2 * W).contiguous()
+    out["pred_masks"][0, -instances:] = 40 * truth["masks"].flip(0)[..., :H, :W] - 20
+    losses = criterion(out, [truth])
+    assert all(float(value) < 1e-3 for value in losses.values())
+    queries, found = criterion.match(out["pred_logits"][0], out["pred_masks"][0], *truth.values())
+    assert (queries + found == 4).all()
+    wrong = {**out, "pred_logits": out["pred_logits"].roll(1, -1)}
+    assert float(criterion(wrong, [truth])["loss_ce"]) > 1
+
+
+def test_batches_without_any_instance_teach_no_object_only() -> None:
+    out = outputs(0, 2, 4)
+    for layer in (out, *out["aux_outputs"]):
+        layer["pred_logits"].requires_grad_()
+        layer["pred_masks"].requires_grad_()
+    criterion = SetCriterion(K)
+    losses = criterion(out, [target(0, 0), target(1, 0)])
+    for name, value in losses.items():
+        assert value.isfinite()
+        assert name.startswith("loss_ce") or value == 0
+    no_object = out["pred_logits"].log_softmax(-1)[..., K]
+    torch.testing.assert_close(losses["loss_ce"], -no_object.mean())
+    criterion.total(losses).backward()
+    assert out["pred_logits"].grad is not None
+
+
+def test_a_clip_without_instances_leaves_the_others_masks_alone() -> None:
+    both, truth = outputs(3, 2, 4), target(3, 2)
+    alone = {
+        **{key: both[key][:1] for key in ("pred_logits", "pred_masks")},
+        "aux_outputs": [{k: v[:1] for k, v in layer.items()} for layer in both["aux_outputs"]],
+    }
+    criterion = SetCriterion(K)
+    one, other = criterion(alone, [truth]), criterion(both, [truth, target(0, 0)])
+    for name in one:
+        assert (float(one[name]) == pytest.approx(float(other[name]))) == (not name.startswith("loss_ce"))
+
+
+def test_more_instances_than_queries() -> None:
+    out, truth = outputs(5, 1, 2), target(5, 6)
+    criterion = SetCriterion(K)
+    queries, found = criterion.match(out["pred_logits"][0], out["pred_masks"][0], *truth.values())
+    assert sorted(queries.tolist()) == [0, 1]
+    assert len(set(found.tolist())) == 2
+    losses = criterion(out, [truth])
+    assert all(value.isfinite() and value > 0 for value in losses.values())
+    assert float(losses["loss_dice"]) <= 2 / 6  # two masks' loss over all six instances
+
+
+def test_mask_losses_are_divided_by_the_instances_given() -> None:
+    out, truth = outputs(6, 1, 4), target(6, 2)
+    criterion = SetCriterion(K)
+    own, given = criterion(out, [truth]), criterion(out, [truth], instances=8.0)
+    for name, value in own.items():
+        factor = 1 if name.startswith("loss_ce") else 4
+        assert float(value) == pytest.approx(factor * float(given[name]), rel=1e-5)
+
+
+def test_total_is_the_weighted_sum_over_all_layers() -> None:
+    criterion = SetCriterion(K, dice_weight=2.0, mask_weight=7.0)
+    losses = criterion(outputs(7, 2, 4, layers=3), [target(7, 2), target(8, 1)])
+    assert len(losses) == 9
+    weights = {"ce": 1.0, "dice": 2.0, "mask": 7.0}
+    wanted = sum(weights[name.split("_")[1]] * float(value) for name, value in losses.items())
+    assert float(criterion.total(losses)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_no_object_weight_tempers_unmatched_queries() -> None:
+    out, truth = outputs(9, 1, 4), target(9, 1)
+    queries, _ = SetCriterion(K).match(out["pred_logits"][0], out["pred_masks"][0], *truth.values())
+    classes = torch.full((4,), K)
+    classes[queries] = truth["labels"]
+    each = F.cross_entropy(out["pred_logits"][0], classes, reduction="none")
+    weight = torch.where(classes == K, 0.1, 1.0)
+    found = float(SetCriterion(K, no_object_weight=0.1)(out, [truth])["loss_ce"])
+    assert found == pytest.approx(float((each * weight).sum() / weight.sum()), rel=1e-5)
+
+
+def test_gradient_steps_lower_the_loss() -> None:
+    out, truths = outputs(10, 2, 4), [target(10, 2), target(11, 1)]
+    leaves = [
+        v.requires_grad_() for x in (out, *out["aux_outputs"]) for k, v in x.items() if k != "aux_outputs"
+    ]
+    criterion, optimizer, history = SetCriterion(K), torch.optim.Adam(leaves, lr=0.05), []
+    for _ in range(15):
+        total = criterion.total(criterion(out, truths))
+        history.append(total.item())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    assert history[-1] < 0.8 * history[0]
+
+
+def test_a_diverged_model_reaches_the_loss() -> None:
+    out = outputs(12, 1, 4)
+    out["pred_masks"][:] = float("nan")
+    criterion = SetCriterion(K)
+    assert criterion.total(criterion(out, [target(12, 2)])).isnan()
+
+
+def test_targets_are_shrunk_to_the_share_covered() -> None:
+    masks = torch.zeros(1, 1, 4, 4)
+    masks[0, 0, 0, :3] = 1
+    assert resize_masks(masks > 0, (2, 2)).tolist() == [[[[0.5, 0.25], [0.0, 0.0]]]]
+    assert resize_masks(masks[:0], (2, 2)).shape == (0, 1, 2, 2)

@@ -1,0 +1,171 @@
+"""Code versions: what counts as code, and that no file which decides a number is forgotten."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from harness import provenance
+from harness.provenance import EVALUATION_CODE, PACKAGES, PROJECT, TRAINING_CODE, code_only, code_version
+
+NOT_TRAINING = {
+    "harness/config.py": "defaults reach the identity as values of the resolved configuration",
+    "model/__init__.py": "names only, and a call of the listed clip_model.py",
+    "model/checkpoint.py": "moves weights between memory and files, exactly (tests/test_checkpoint.py)",
+    "model/errors.py": "an exception",
+}
+NOT_EVALUATION = {
+    **NOT_TRAINING,
+    "harness/provenance.py": "describes a result, decides none",
+}
+PACKAGE_FILES = {"harness/__init__.py", "harness/data/__init__.py"}
+
+SOURCE = '''"""Module."""
+import os  # why
+
+
+@decorated
+class Shape(Base):
+    """A shape."""
+
+    sides: int = 3
+    """How many."""
+
+    def area(self) -> float:
+        # by hand
+        text = """one
+    two # no comment"""
+        return self.sides * len(text)
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""Module."""\n', ""),
+        ("  # why", ""),
+        ("# why", "# another reason"),
+        ('    """A shape."""\n\n', ""),
+        ('"""How many."""', '"""How\n\n    many # sides\n    it has."""'),
+        ("        # by hand\n", "\n\n"),
+        ("\n\n@decorated", "\n\n\n\n# decorators\n@decorated"),
+        ("float:\n", "float:   # square metres\n"),
+    ],
+)
+def test_comments_docstrings_and_blank_lines_do_not_count(old: str, new: str) -> None:
+    assert old in SOURCE
+    assert code_only(SOURCE.replace(old, new, 1)) == code_only(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("= 3", "= 4"),
+        ("import os", "import sys"),
+        ("@decorated\n", ""),
+        ("self.sides *", "self.sides +"),
+        ("# no comment", "# no  comment"),
+        ("one\n", "one\n\n"),
+        ("one\n", "one  \n"),
+        ("        return", "    return"),
+    ],
+)
+def test_everything_else_counts(old: str, new: str) -> None:
+    assert old in SOURCE
+    assert code_only(SOURCE.replace(old, new, 1)) != code_only(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ('class A(ValueError): "doc"', 'class A(OSError): "doc"'),
+        ("def f(a): ...", "def f(b): ..."),
+        ('def f():\n    "é"; return 1', 'def f():\n    "é"; return 2'),
+        ('s = f"""\n{x}\n\n"""', 's = f"""\n{x}\n"""'),
+    ],
+)
+def test_code_beside_a_docstring_counts(first: str, second: str) -> None:
+    assert code_only(first) != code_only(second)
+
+
+def test_code_version_follows_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+
+    def version_of(**files: str) -> str:
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        provenance.code_version.cache_clear()
+        return code_version(("a.py", "b.py"))
+
+    try:
+        plain = version_of(a="x = 1\n", b="y = 2\n")
+        assert version_of(a="# new\nx = 1  # one\n") == plain
+        assert version_of(a="x = 2\n") != plain
+        assert version_of(a="x = 1\n") == plain
+        assert version_of(b="y = 3\n") != plain
+        assert version_of(a="y = 2\n", b="x = 1\n") != plain, "which file holds what counts"
+    finally:
+        provenance.code_version.cache_clear()
+
+
+def test_listed_files_are_there_once() -> None:
+    listed = (*TRAINING_CODE, *EVALUATION_CODE)
+    assert len(set(listed)) == len(listed)
+    for name in listed:
+        assert (PROJECT / name).is_file(), name
+
+
+def imported_from(start: str) -> set[str]:
+    """Files of the project that ``start`` imports, directly or not, wherever the import stands."""
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((PROJECT / name).read_text(encoding="utf-8"))):
+            modules: list[str] = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{name}: relative imports are not followed here"
+                modules = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for module in modules:
+                path = Path(*module.split("."))
+                waiting += [
+                    file.as_posix()
+                    for file in (path.with_suffix(".py"), path / "__init__.py")
+                    if module and (PROJECT / file).is_file()
+                ]
+    return found - PACKAGE_FILES
+
+
+def test_all_code_that_trains_is_in_the_identity() -> None:
+    imported = imported_from("harness/train.py")
+    assert "model/attention.py" in imported, "the walk follows imports of imports"
+    assert imported - set(TRAINING_CODE) - set(NOT_TRAINING) == set()
+    assert set(TRAINING_CODE) - imported == set(), "listed, but no training runs it"
+
+
+def test_all_code_that_evaluates_is_in_the_identity() -> None:
+    imported = imported_from("harness/trial.py")
+    listed = {*TRAINING_CODE, *EVALUATION_CODE}
+    assert imported - listed - set(NOT_EVALUATION) == set()
+    assert listed - imported == set(), "listed, but no trial runs it"
+    assert set(NOT_EVALUATION) <= imported, "an exception that is none any more"
+
+
+def test_machine_names_every_package_a_number_depends_on() -> None:
+    host = provenance.machine()
+    assert {f"{name}_version" for name in PACKAGES} <= set(host)
+    assert all(host.values())
+    assert provenance.hardware("cpu") == f"{host['cpu']}, {host['cpu_count']} cores"
+
+
+def test_git_state_outside_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.git_state() == {"git_commit": None, "git_dirty": None}
