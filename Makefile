@@ -23,7 +23,7 @@ sweep: setup
 	$(RUN) run_sweep.py sweeps/table3a.yaml --scale tiny
 
 test: setup-dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto
 
 lint: setup-dev
 	$(VENV)/bin/ruff check .
