@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.road`` runs the sweep of Table 3(a) at the scales ``sanity`` and ``tiny`` in a new
 results folder (about a quarter of an hour on two cores), runs the finished one again, evaluates the same
-models untrained, and prints every figure beside its target. ``--finished RESULTS`` judges a sweep that is there.
+models untrained, and prints every figure beside its target. ``--finished RESULTS`` judges a sweep that
+is there.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def train(
         total.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         if not math.isfinite(norm.item()):
-            raise TrainingDivergedError(f"gradient norm is {norm.item()} at step {step + 1} of {recipe.steps}")
+            raise TrainingDivergedError(f"gradient norm is {norm.item()} at step {step + 1}")
         optimizer.step()
         step += 1
         parts = [losses[name].item() for name in criterion.weights]

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from harness.command_line import sweep_command
+from harness.engine.plan import Options, make_plan
+from model.errors import InputError
 from tests.test_sweep import GOOD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -273,3 +275,12 @@ def test_the_environment_is_left_alone(out: list[str]) -> None:
     before = dict(os.environ)
     assert status_of([TABLE, *TINY, "--dry-run", *out]) == 0
     assert dict(os.environ) == before
+
+
+def test_a_third_axis_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    sweep = yaml.safe_load((ROOT / TABLE).read_text(encoding="utf-8"))
+    sweep["axes"]["model.num_queries"] = [5, 10]
+    file = tmp_path / "three.yaml"
+    file.write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    with pytest.raises(InputError, match="three.yaml: axes.model.num_queries: neither"):
+        make_plan(Options(file, "tiny", tmp_path / "results", tmp_path / "reports"))

@@ -100,6 +100,11 @@ def make_plan(options: Options) -> Plan:
     anything = Identities("", "", "", "")
     files = (str(options.sweep), scale_file(options.scale))
     config = expand(sweep, scale, anything, overrides, *files)[0].config
+    for key in sweep.axes:
+        if key not in (sweep.table.rows, sweep.table.columns):
+            raise InputError(
+                f"{options.sweep}: axes.{key}: neither the table's rows nor its columns; tables have two"
+            )
     if options.split is not None and config.data.kind == "synthetic":
         raise InputError(
             f"--split: {options.split!r}: embedded data has the split 'valid' only; needs --data"
