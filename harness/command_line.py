@@ -68,7 +68,7 @@ def run_sweep(
 
     runner = Runner(plan, console)
     complete = runner.complete() if report_only else runner.run()
-    report_plan(plan, console)
+    report_plan(plan, console, anew=report_only)
     if not complete:
         raise typer.Exit(1)
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from pycocotools import mask as coco
 
 from harness.data.rle import Rle, checked_masks
 from model.errors import InputError
+from model.whole_file import whole_file
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_THRESHOLDS = np.linspace(0, 1, 101)
@@ -378,14 +377,8 @@ def _encode(masks: NDArray[np.bool_]) -> list[Rle | None]:
 
 
 def write_results(path: str | Path, results: Sequence[dict[str, Any]]) -> None:
-    """Write ``results.json``: to a temporary name beside ``path`` first, so that it is whole or absent."""
+    """Write ``results.json`` in the benchmark's format, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(list(results), file)
-        Path(draft).chmod(0o644)  # mkstemp's 0600 would hide it from other users
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    with whole_file(path) as draft, draft.open("w", encoding="utf-8") as file:
+        json.dump(list(results), file)

@@ -5,13 +5,12 @@ The folder of a sweep reads as one table: ``pandas.read_parquet("results/table3a
 
 from __future__ import annotations
 
-import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.provenance import PACKAGES
 from model.errors import InputError
+from model.whole_file import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,12 +56,8 @@ def write_row(folder: Path, row: dict[str, Any]) -> Path:
         for name, value in {**row, **{name: row.get(name) for name in _TYPES}}.items()
     }
     path = folder / f"{row['cell']}.parquet"
-    partial = folder / f".{path.name}.{uuid.uuid4().hex}"
-    try:
-        pq.write_table(pa.table(columns), partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as draft:
+        pq.write_table(pa.table(columns), draft)
     return path
 
 

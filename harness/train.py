@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from model.checkpoint import save_weights
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.losses import SetCriterion
+from model.whole_file import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -157,9 +157,8 @@ def _save(
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    partial = path.with_name(path.name + ".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with whole_file(path) as draft:
+        torch.save(state, draft)
 
 
 def _restore(
@@ -186,9 +185,7 @@ def _restore(
 
 def _write_losses(path: Path, names: list[str], history: list[list[float]]) -> None:
     """One line a step: total, the last layer's unweighted losses, seconds."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
+    with whole_file(path) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "total", *names, "seconds"])
         writer.writerows(history)
-    os.replace(partial, path)

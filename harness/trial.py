@@ -40,6 +40,7 @@ from model.checkpoint import load_weights
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import segment_video
+from model.whole_file import whole_file
 
 INPUT_ERROR_STATUS = 2
 
@@ -172,10 +173,9 @@ def _conditions(device: torch.device) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write beside and rename, so that a reader never meets half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(partial, path)
+    """Write a small json file, whole or not at all."""
+    with whole_file(path) as draft:
+        draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def emit(event: str, **fields: Any) -> None:

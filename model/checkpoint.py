@@ -8,7 +8,6 @@ IFC checkpoints (``{"model": {...}}``, names ``detr.*``), and detectron2 backbon
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.errors import InputError
+from model.whole_file import whole_file
 
 # Published name (regular expression) -> ours. Order matters: the first that matches is used.
 _PUBLISHED = [
@@ -167,7 +167,6 @@ def _check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tens
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write our own safetensors layout, atomically; ``metadata`` is stored as json in its header."""
-    partial = path.with_name(path.name + ".partial")
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, partial, metadata={"ifc": json.dumps(metadata, sort_keys=True)})
-    os.replace(partial, path)
+    with whole_file(path) as draft:
+        save_file(weights, draft, metadata={"ifc": json.dumps(metadata, sort_keys=True)})

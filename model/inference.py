@@ -9,6 +9,7 @@ Shapes
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def segment_video(
     """Tracks of a whole video.
 
     Args:
-        model: a clip model in evaluation mode.
+        model: a clip model; it runs in evaluation mode and keeps the mode it had.
         frames: (L, 3, H0, W0) RGB in 0..255, on any device.
         window, stride: T and S.
         output_size: (h, w) of the masks.
@@ -59,14 +60,25 @@ def segment_video(
         share a track, and so their masks.
     """
     tracker = ClipTracker(model.config.num_classes, match_threshold)
-    features = _video_features(model, frames)
-    for span in windows(len(frames), window, stride):
-        outputs = model.clip(features.window(span.start, span.stop), every_layer=False)
-        probabilities = outputs["pred_logits"][0].softmax(-1)
-        kept = probabilities.argmax(-1) != model.config.num_classes
-        tracker.update(span, probabilities[kept], outputs["pred_masks"][0][kept])
+    with _evaluation_mode(model):
+        features = _video_features(model, frames)
+        for span in windows(len(frames), window, stride):
+            outputs = model.clip(features.window(span.start, span.stop), every_layer=False)
+            probabilities = outputs["pred_logits"][0].softmax(-1)
+            kept = probabilities.argmax(-1) != model.config.num_classes
+            tracker.update(span, probabilities[kept], outputs["pred_masks"][0][kept])
     class_probs, mask_logits = tracker.result(len(frames))
     return _results(class_probs, mask_logits, output_size, score_threshold)
+
+
+@contextmanager
+def _evaluation_mode(model: ClipModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _video_features(model: ClipModel, frames: Tensor) -> FrameFeatures:

@@ -282,5 +282,5 @@ def test_a_third_axis_is_refused_before_anything_runs(tmp_path: Path) -> None:
     sweep["axes"]["model.num_queries"] = [5, 10]
     file = tmp_path / "three.yaml"
     file.write_text(yaml.safe_dump(sweep), encoding="utf-8")
-    with pytest.raises(InputError, match="three.yaml: axes.model.num_queries: neither"):
+    with pytest.raises(InputError, match=r"three\.yaml: axes\.model\.num_queries: neither"):
         make_plan(Options(file, "tiny", tmp_path / "results", tmp_path / "reports"))

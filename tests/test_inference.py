@@ -153,3 +153,10 @@ def test_features_of_a_window_give_the_clips_answer(encoder: str) -> None:
     assert found["aux_outputs"] == []
     for key in ("pred_logits", "pred_masks"):
         torch.testing.assert_close(found[key], wanted[key], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_in_training_mode_predicts_without_dropout_and_stays_in_its_mode() -> None:
+    model = tiny(dropout=0.5).train()
+    first, second = (segment_video(model, video(4), 2, 1, (32, 48)) for _ in range(2))
+    assert model.training
+    assert torch.equal(first["scores"], second["scores"])

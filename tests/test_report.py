@@ -80,7 +80,12 @@ def row(encoder: str, window: int, seed: int, **changes: Any) -> dict[str, Any]:
         "fps": 30.0,
         "finished": "2026-01-02T03:04:05+00:00",
         "schema_version": 1,
-        "config": json.dumps({"model": {"encoder": encoder, "memory_tokens": 8}}),
+        "config": json.dumps(
+            {
+                "model": {"encoder": encoder, "memory_tokens": 8, "backbone": "tiny"},
+                "train": {"steps": 360, "clips_per_batch": 8, "frames_per_clip": 3},
+            }
+        ),
         "data_name": "synthetic-1a2b3c4d",
         "data_kind": "synthetic",
         "data_description": "embedded synthetic videos: 96x128, 20 frames, 4 categories",

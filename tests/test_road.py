@@ -91,7 +91,7 @@ def test_each_variant_and_seed_is_trained_once(undisturbed: Undisturbed) -> None
     assert len(list((undisturbed.road.results / "trials").glob("*/weights.safetensors"))) == 4
     assert undisturbed.output.count(": train\n") == 4
     assert list(undisturbed.road.results.rglob("checkpoint.pt")) == []
-    assert list(undisturbed.road.results.rglob("*.partial")) == []
+    assert list(undisturbed.road.results.rglob(".*.json.*")) == []
 
 
 def test_report(undisturbed: Undisturbed) -> None:

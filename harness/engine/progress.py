@@ -33,27 +33,26 @@ class WorkLeft:
         self.workers = workers
         self._step_seconds: list[float] = []
         self._cell_seconds: list[float] = []
-        self._last: dict[str, float] = {}
+        self._at: dict[str, float] = {}
+        """When each job last told of a step, or of the start or end of a cell"""
         self._done: dict[str, int] = {}
 
     def event(self, label: str, event: dict[str, Any]) -> None:
-        """Note one event of a job."""
+        """Note one event of a job. The first step a job tells of has no start: it counts, untimed."""
         now = time.monotonic()
         kind = event["event"]
         if kind == "step":
             fresh = event["done"] - self._done.get(label, event["done"] - 1)
-            self._note(self._step_seconds, label, now, fresh)
+            if label in self._done and fresh > 0:
+                self._step_seconds.append((now - self._at[label]) / fresh)
+                del self._step_seconds[:-200]
             self._done[label] = event["done"]
             self.steps_left -= fresh
         elif kind == "cell":
-            self._note(self._cell_seconds, label, now, 1)
+            self._cell_seconds.append(now - self._at.get(label, now))
             self.cells_left -= 1
-        self._last[label] = now
-
-    def _note(self, seconds: list[float], label: str, now: float, fresh: int) -> None:
-        if label in self._last and fresh > 0:
-            seconds.append((now - self._last[label]) / fresh)
-            del seconds[:-200]
+        if kind in ("step", "cell", "stage"):
+            self._at[label] = now
 
     def text(self) -> str:
         """Such as ``about 3 min left``; nothing while there is no ground for a guess."""

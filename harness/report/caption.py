@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from harness.report.selection import Selection
+from harness.report.selection import Selection, configured
 from harness.report.statistics import Cell, Place, sigma_range
 from harness.report.table_spec import HARDWARE_METRICS, TableSpec, metric_name
 
@@ -78,15 +78,28 @@ def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     said = [_data(selection)]
     if scores:
         said.append(Sentence(f"{_listed(scores)} in percent on split {_listed(_names(selection, 'split'))}."))
-    if spec.columns == "inference.window":
-        said.append(
-            Sentence("A model is trained once for each seed and evaluated at every window of T frames.")
-        )
+    said.append(_trained(spec, selection))
     if any(metric in HARDWARE_METRICS for metric in metrics):
         if "fps" in metrics:
             said.append(Sentence(f"{FPS_DEFINITION}."))
         said.append(_machine(selection, metrics))
     return said
+
+
+def _trained(spec: TableSpec, selection: Selection) -> Sentence:
+    """The recipe's size, where all rows share it: what a scale changes is no footnote."""
+    keys = [
+        ("model", "backbone"),
+        ("train", "steps"),
+        ("train", "clips_per_batch"),
+        ("train", "frames_per_clip"),
+    ]
+    backbone, steps, clips, frames = (configured(selection.used, *key) for key in keys)
+    size = ""
+    if None not in (backbone, steps, clips, frames):
+        size = f" (backbone {backbone}, {steps} steps of {clips} clips of {frames} frames)"
+    then = " and evaluated at every window of T frames" if spec.columns == "inference.window" else ""
+    return Sentence(f"A model is trained once for each seed{size}{then}.")
 
 
 def _data(selection: Selection) -> Sentence:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +22,7 @@ from harness.report.tables import (
     table_cells,
 )
 from model.errors import InputError
+from model.whole_file import whole_file
 
 PROVENANCE = (
     "data_name",
@@ -68,7 +67,7 @@ def write_report(spec: TableSpec, rows: pd.DataFrame, out: Path) -> list[Path]:
             for suffix, picture in draw(spec, selection, metric).items():
                 contents[f"{spec.name}_{metric}.{suffix}"] = picture
     contents["report.md"] = _page(spec, selection, tables).encode()
-    return [_write(out / name, content) for name, content in contents.items()]
+    return [write_whole(out / name, content) for name, content in contents.items()]
 
 
 def _page(spec: TableSpec, selection: Selection, tables: list[Table]) -> str:
@@ -161,15 +160,12 @@ def _text(value: object) -> str:
     return MISSING if absent else escape.one_line(canonical(value))
 
 
-def _write(path: Path, content: bytes) -> Path:
+def write_whole(path: Path, content: bytes) -> Path:
     """Put a file in place as a whole, so that a reader never meets half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with whole_file(path) as draft:
+            draft.write_bytes(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     return path

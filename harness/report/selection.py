@@ -83,16 +83,15 @@ def select(spec: TableSpec, rows: pd.DataFrame) -> Selection:
     )
 
 
-def memory_tokens(rows: pd.DataFrame) -> int | None:
-    """M of the configurations in ``rows``; None where it is unknown or not one number."""
-    found: set[object] = set()
+def configured(rows: pd.DataFrame, section: str, key: str) -> str | None:
+    """The value of ``section.key`` in the configurations of ``rows``; None where unknown or not one value."""
+    found = set()
     for text in rows["config"].dropna().unique() if "config" in rows else ():
         try:
-            found.add(json.loads(text)["model"]["memory_tokens"])
+            found.add(str(json.loads(text)[section][key]))
         except (ValueError, TypeError, KeyError):
             return None
-    only = found.pop() if len(found) == 1 else None
-    return only if isinstance(only, int) else None
+    return found.pop() if len(found) == 1 else None
 
 
 def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:

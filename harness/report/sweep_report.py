@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.data.ytvis import load_dataset
 from harness.engine.plan import Plan
-from harness.report.report import write_report
+from harness.provenance import PROJECT, code_version
+from harness.report.report import write_report, write_whole
 from harness.report.table_spec import TableSpec, value_label
 from harness.report.tables import terminal_table
+from harness.report.tracks import Prediction, draw_tracks
 from harness.store import read_rows
-from harness.sweep import trial_cells
+from harness.sweep import Cell, Trial, trial_cells
+
+MADE_FROM = ".made_from.json"
+"""In a report's folder: what it was made from, and its files"""
 
 
-def report_plan(plan: Plan, console: Console) -> None:
-    """Write the report of the plan's rows and print the table and where it lies."""
+def report_plan(plan: Plan, console: Console, anew: bool) -> None:
+    """Print the table; write the report unless it is there already, of the same rows by the same code.
+
+    Args:
+        anew: write it in any case.
+    """
     spec = table_spec(plan)
-    rows = read_rows(plan.rows, [cell.key for _, cell in trial_cells(list(plan.trials))])
-    written = write_report(spec, rows, plan.report)
-    written += _picture(plan, spec)
+    cells = list(trial_cells(list(plan.trials)))
+    rows = read_rows(plan.rows, [cell.key for _, cell in cells])
+    origin = _origin(plan, spec, cells)
+    written = [] if anew else _up_to_date(plan.report, origin)
+    if not written:
+        written = write_report(spec, rows, plan.report) + _picture(plan, spec, cells)
+        record = {"origin": origin, "files": [path.name for path in written]}
+        write_whole(plan.report / MADE_FROM, json.dumps(record, indent=1).encode())
     console.print()
     console.print(terminal_table(spec, rows), markup=False)
     console.print(f"rows: {plan.rows}; report: {plan.report}", markup=False)
     for path in written:
         console.print(f"  {path}", markup=False)
-
-
-def _picture(plan: Plan, spec: TableSpec) -> list[Path]:
-    """Tracks on one scored video, drawn for the first seed at the last column; needs those cells' results.
-
-    The rows alone make every table; this picture also needs ``results.json`` and the frames. It is drawn
-    again only when a result is newer than it.
-    """
-    from harness.report.tracks import Prediction, draw_tracks
-
-    predictions = []
-    for value in spec.row_order:
-        for trial, cell in trial_cells(list(plan.trials)):
-            varied = dict(cell.varied)
-            if trial.seed == spec.seeds[0] and (varied[spec.rows], varied[spec.columns]) == (
-                value,
-                spec.column_order[-1],
-            ):
-                name = value_label(spec.rows, value)
-                predictions.append(Prediction(name, plan.cell_file(trial, cell, "results.json")))
-    predictions = [prediction for prediction in predictions if prediction.results.is_file()]
-    if not predictions:
-        return []
-    out = plan.report / f"{spec.name}_tracks.png"
-    newest = max(prediction.results.stat().st_mtime for prediction in predictions)
-    if not out.is_file() or out.stat().st_mtime < newest:
-        dataset = load_dataset(plan.source.root(plan.options.results / "datasets"), plan.source.config.valid)
-        column = value_label(spec.columns, spec.column_order[-1])
-        title = (
-            f"{spec.name}, scale {spec.scale}: tracks of seed {spec.seeds[0]} at {column}, score above 0.3"
-        )
-        draw_tracks(dataset, predictions, title, out)
-    return [out]
 
 
 def table_spec(plan: Plan) -> TableSpec:
@@ -79,3 +62,49 @@ def table_spec(plan: Plan) -> TableSpec:
         scale=plan.scale.name,
         figures=sweep.figures,
     )
+
+
+def _origin(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> str:
+    """A hash of all that decides the report's bytes: rows, layout, the paper's numbers, the code."""
+    digest = hashlib.sha256(repr(spec).encode())
+    for _, cell in cells:
+        file = plan.rows / f"{cell.key}.parquet"
+        digest.update(file.read_bytes() if file.is_file() else b"missing")
+    digest.update((PROJECT / "harness" / "paper.yaml").read_bytes())
+    sources = sorted(file.name for file in Path(__file__).parent.glob("*.py"))
+    digest.update(code_version(tuple(f"harness/report/{name}" for name in sources)).encode())
+    return digest.hexdigest()
+
+
+def _up_to_date(folder: Path, origin: str) -> list[Path]:
+    """The report's files if they are all there and of this origin, otherwise none."""
+    try:
+        record = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
+        files = [folder / name for name in record["files"]] if record["origin"] == origin else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return files if all(file.is_file() for file in files) else []
+
+
+def _picture(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> list[Path]:
+    """Tracks on one scored video, for the first seed at the last column, of the cells that have results.
+
+    The rows alone make every table and figure; this picture also needs ``results.json`` and the frames.
+    """
+    predictions = []
+    for value in spec.row_order:
+        for trial, cell in cells:
+            varied = dict(cell.varied)
+            if trial.seed == spec.seeds[0] and (varied[spec.rows], varied[spec.columns]) == (
+                value,
+                spec.column_order[-1],
+            ):
+                results = plan.cell_file(trial, cell, "results.json")
+                predictions.append(Prediction(value_label(spec.rows, value), results))
+    predictions = [prediction for prediction in predictions if prediction.results.is_file()]
+    if not predictions:
+        return []
+    dataset = load_dataset(plan.source.root(plan.options.results / "datasets"), plan.source.config.valid)
+    column = value_label(spec.columns, spec.column_order[-1])
+    title = f"{spec.name}, scale {spec.scale}: tracks of seed {spec.seeds[0]} at {column}, score above 0.3"
+    return [draw_tracks(dataset, predictions, title, plan.report / f"{spec.name}_tracks.png")]

@@ -16,7 +16,7 @@ from tabulate import tabulate
 from harness.report import escape
 from harness.report.caption import Sentence, mean_caption, std_caption, std_title
 from harness.report.paper import paper_cells
-from harness.report.selection import Selection, memory_tokens, select
+from harness.report.selection import Selection, configured, select
 from harness.report.statistics import Cell, Place, grid
 from harness.report.table_spec import (
     HARDWARE_METRICS,
@@ -113,7 +113,7 @@ def row_label(spec: TableSpec, value: Value, selection: Selection) -> str:
     label = value_label(spec.rows, value)
     if spec.rows == "model.encoder" and value == "ifc" and spec.columns != "model.memory_tokens":
         used = selection.used if len(selection.used) else selection.failed
-        tokens = memory_tokens(used[used["row_key"] == "ifc"])
+        tokens = configured(used[used["row_key"] == "ifc"], "model", "memory_tokens")
         return label if tokens is None else f"{label} (M={tokens})"
     return label
 

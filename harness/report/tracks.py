@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from harness.data.ytvis import Video, VideoDataset
+from model.whole_file import whole_file
 
 FRAMES_ACROSS = 5
 MAX_TRACKS = 8
@@ -76,9 +76,8 @@ def draw_tracks(
     for prediction in predictions:
         rows.append((prediction.name, _predicted(dataset, prediction.results, video, shown, min_score)))
     picture = _figure(title, frames, shown, rows, truth, min_score)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_bytes(picture)
-    os.replace(partial, out)
+    with whole_file(out) as draft:
+        draft.write_bytes(picture)
     return out
 
 
@@ -125,7 +124,7 @@ def _figure(
     cell = 1.9
     figure = Figure(
         figsize=(cell * len(shown) + 0.3, (cell * height / width + 0.03) * len(rows) + 0.5),
-        layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01),
+        layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.01),
     )
     axes = figure.subplots(len(rows), len(shown), squeeze=False)
     for line, (name, tracks) in zip(axes, rows, strict=True):

@@ -1,0 +1,62 @@
+"""Every command of the README exists and is understood. `make sweep` and `make test` themselves run in CI."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from harness.command_line import sweep_command
+from harness.config import SyntheticConfig
+from harness.data.synthetic import write_dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```\n(.*?)^```$", README, flags=re.M | re.S)
+COMMANDS = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+SWEEPS = [command for command in COMMANDS if "run_sweep.py" in command]
+TARGETS = sorted({command.split()[1] for command in COMMANDS if command.startswith("make ")})
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YouTube-VIS folder with another split to score."""
+    folder = tmp_path_factory.mktemp("readme") / "FOLDER"
+    small = SyntheticConfig(
+        train_videos=1, valid_videos=1, length=3, height=32, width=32, categories=2, min_size=10, max_size=14
+    )
+    write_dataset(small, folder)
+    (folder / "valid_seen.json").write_bytes((folder / "valid.json").read_bytes())
+    return folder
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(SWEEPS) >= 6
+    assert {"sweep", "test"} <= set(TARGETS)
+    assert set(COMMANDS) == set(SWEEPS) | {f"make {target}" for target in TARGETS}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
+
+
+@pytest.mark.parametrize("command", SWEEPS)
+def test_sweep_commands_are_understood(
+    command: str,
+    footage: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
+    program, script, *arguments = shlex.split(command)
+    assert (program, script) == (".venv/bin/python", "run_sweep.py")
+    arguments = [str(footage) if argument == "FOLDER" else argument for argument in arguments]
+    with pytest.raises(SystemExit) as ended:
+        sweep_command([*arguments, "--dry-run", "--results", str(tmp_path / "results")])
+    printed = capsys.readouterr()
+    assert ended.value.code in (0, None), printed.err
+    assert "trainings" in printed.out
