@@ -14,8 +14,15 @@ from harness.data.synthetic import write_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```\n(.*?)^```$", README, flags=re.M | re.S)
-COMMANDS = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+FENCED = README.split("```")[1::2]
+"""What stands between fences; the first line names a language, commands have none"""
+COMMANDS = [
+    line.split(" #")[0].strip()
+    for block in FENCED
+    if block.startswith("\n")
+    for line in block.splitlines()
+    if line.strip()
+]
 SWEEPS = [command for command in COMMANDS if "run_sweep.py" in command]
 TARGETS = sorted({command.split()[1] for command in COMMANDS if command.startswith("make ")})
 
