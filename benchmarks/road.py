@@ -88,7 +88,7 @@ def untrained(work: Path) -> list[Line]:
     scale = yaml.safe_load((SCALES / "tiny.yaml").read_text(encoding="utf-8"))
     scale["name"] = "untrained"
     scale["settings"]["train"]["steps"] = 0
-    scale["settings"]["speed"] = {"videos": 1, "passes": 1}
+    scale["settings"]["speed"] = {"videos": 1, "passes": 1, "min_seconds": 0}
     file = work / "untrained.yaml"
     file.write_text(yaml.safe_dump(scale), encoding="utf-8")
     _seconds(

@@ -5,7 +5,7 @@ Light on purpose: a dry run reads configurations without importing torch.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -120,6 +120,10 @@ class InferenceConfig(Closed):
             )
         return self
 
+    def arguments(self) -> dict[str, Any]:
+        """What ``model.inference.segment_video`` takes by these names; resizing comes before it."""
+        return self.model_dump(exclude={"short_side"})
+
 
 class SpeedConfig(Closed):
     """How FPS is timed (``docs/fps.md``)."""
@@ -127,7 +131,9 @@ class SpeedConfig(Closed):
     videos: int | None = Field(None, ge=1)
     """Time on the first so many videos of the valid split; null takes all."""
     passes: int = Field(5, ge=1)
-    """Timed passes over those videos, after one warm-up pass; FPS is the median over passes."""
+    """Timed passes over those videos, at least, after one warm-up pass; FPS is the median over passes."""
+    min_seconds: float = Field(10.0, ge=0)
+    """More passes follow until so much time is timed: short passes alone are noise."""
 
 
 class TrialConfig(Closed):

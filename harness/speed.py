@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from harness.config import TrialConfig
 from harness.data.clips import resize_frames
@@ -54,30 +55,29 @@ def time_videos(model: ClipModel, dataset: VideoDataset, config: TrialConfig, de
         )
         for video in videos
     ]
-    _reset_peak_memory(device)
     frames = sum(len(clip) for clip, _ in decoded)
-    tracks = 0
-    rates = []
-    for timed in [False] + [True] * config.speed.passes:
-        _synchronize(device)
-        started = time.perf_counter()
-        tracks = 0
-        for clip, size in decoded:
-            result = segment_video(
-                model,
-                clip,
-                config.inference.window,
-                config.inference.stride,
-                size,
-                config.inference.match_threshold,
-                config.inference.score_threshold,
-            )
-            tracks += len(result["tracks"].unique())
-        _synchronize(device)
-        if timed:
-            rates.append(frames / (time.perf_counter() - started))
+    _reset_peak_memory(device)
+    _, tracks = _pass(model, decoded, config, device)
+    seconds: list[float] = []
+    while len(seconds) < config.speed.passes or sum(seconds) < config.speed.min_seconds:
+        seconds.append(_pass(model, decoded, config, device)[0])
     peak, kind = _peak_memory(device)
+    rates = [frames / second for second in seconds]
     return Speed(statistics.median(rates), rates, frames, peak, kind, tracks)
+
+
+def _pass(
+    model: ClipModel, decoded: list[tuple[Tensor, tuple[int, int]]], config: TrialConfig, device: torch.device
+) -> tuple[float, int]:
+    """All videos once: (seconds, tracks found)."""
+    tracks = 0
+    _synchronize(device)
+    started = time.perf_counter()
+    for frames, size in decoded:
+        result = segment_video(model, frames, output_size=size, **config.inference.arguments())
+        tracks += len(result["tracks"].unique())
+    _synchronize(device)
+    return time.perf_counter() - started, tracks
 
 
 def _synchronize(device: torch.device) -> None:

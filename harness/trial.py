@@ -124,15 +124,9 @@ def _evaluate(
     results: list[dict[str, Any]] = []
     for video in dataset.videos:
         frames = torch.from_numpy(dataset.frames(video, range(video.length)))
-        tracks = segment_video(
-            model,
-            resize_frames(frames, config.inference.short_side),
-            config.inference.window,
-            config.inference.stride,
-            (video.height, video.width),
-            config.inference.match_threshold,
-            config.inference.score_threshold,
-        )
+        frames = resize_frames(frames, config.inference.short_side)
+        size = (video.height, video.width)
+        tracks = segment_video(model, frames, output_size=size, **config.inference.arguments())
         categories = [dataset.categories[label].id for label in tracks["labels"].tolist()]
         owners = tracks["tracks"].tolist()
         results += encode_tracks(

@@ -50,7 +50,7 @@ SCALE: dict[str, Any] = {
             "threads": 1,
         },
         "inference": {"short_side": 32},
-        "speed": {"videos": 1, "passes": 1},
+        "speed": {"videos": 1, "passes": 1, "min_seconds": 0},
     },
 }
 SWEEP: dict[str, Any] = {
