@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 from tabulate import tabulate
 
-from harness.sweep import SCALES
+from harness.sweep_file import SCALES
 
 SWEEP = "sweeps/table3a.yaml"
 PROJECT = Path(__file__).resolve().parent.parent

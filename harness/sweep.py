@@ -9,80 +9,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from harness.config import Closed, TrialConfig
+from harness.config import TrialConfig
+from harness.sweep_file import ScaleFile, SweepFile, seed_list
 from model.config import first_problem
 from model.errors import InputError
 
-SCALES = Path(__file__).resolve().parent.parent / "sweeps" / "scales"
 EVALUATION_SECTIONS = ("inference", "speed")
 """Sections of a configuration that no training depends on."""
-METRICS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb")
-
-Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb"]
-# YAML has lists; the files' types are strict otherwise.
-Seeds = int | Annotated[tuple[int, ...], Field(strict=False)]
-
-
-class TableLayout(Closed):
-    """Which key runs down, which across, and what each cell shows."""
-
-    rows: str
-    columns: str
-    cells: tuple[Metric, ...] = Field(min_length=1, strict=False)
-
-
-class SweepFile(Closed):
-    """``sweeps/*.yaml``: what varies."""
-
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
-    title: str
-    axes: dict[str, Annotated[tuple[Any, ...], Field(strict=False)]] = Field(min_length=1)
-    """Dotted configuration key -> its values; the grid is their product."""
-    settings: dict[str, Any] = Field({})
-    """Configuration that all trials share and no scale changes."""
-    seeds: Seeds
-    """A count (0, 1, ...) or a list. A scale may say otherwise."""
-    measure: tuple[Literal["ap", "speed"], ...] = Field(("ap", "speed"), min_length=1, strict=False)
-    table: TableLayout
-    std_table: str | None = Field(None, pattern=r"^[a-z0-9_]+$")
-    """Name of a second table, of the standard deviations."""
-    figures: tuple[Metric, ...] = Field((), strict=False)
-    """Metrics drawn against the columns' key."""
-    paper: str | None = None
-    """Key of the paper's numbers in ``harness/paper.yaml``."""
-    paper_std: str | None = None
-
-    @model_validator(mode="after")
-    def _axes_make_a_table(self) -> SweepFile:
-        for key, values in self.axes.items():
-            if not values:
-                raise ValueError(f"axes.{key}: [] is empty; at least one value is needed")
-            if any(value in values[:place] for place, value in enumerate(values)):
-                raise ValueError(f"axes.{key}: {list(values)} names a value twice")
-        for side in (self.table.rows, self.table.columns):
-            if side not in self.axes:
-                raise ValueError(f"table: {side!r} is not an axis; allowed: {', '.join(self.axes)}")
-        if self.table.rows == self.table.columns:
-            raise ValueError(f"table: rows and columns are both {self.table.rows!r}; two axes are needed")
-        return self
-
-
-class ScaleFile(Closed):
-    """``sweeps/scales/*.yaml``: how much."""
-
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
-    description: str
-    seeds: Seeds | None = None
-    settings: dict[str, Any] = Field({})
 
 
 @dataclass(frozen=True)
@@ -123,24 +62,6 @@ class Identities:
     evaluation_code: str
 
 
-def load_sweep(path: Path) -> SweepFile:
-    """Read a sweep file; raises :class:`InputError` that names the file and the key."""
-    return _load(path, SweepFile, "a sweep file")
-
-
-def load_scale(name: str) -> ScaleFile:
-    """Read ``sweeps/scales/<name>.yaml``, or the file itself when ``name`` is a path that ends in .yaml."""
-    allowed = sorted(file.stem for file in SCALES.glob("*.yaml"))
-    if name not in allowed and not name.endswith(".yaml"):
-        raise InputError(f"--scale: {name!r}: no such scale; allowed: {', '.join(allowed)}, or a .yaml file")
-    return _load(Path(scale_file(name)), ScaleFile, "a scale")
-
-
-def scale_file(name: str) -> str:
-    """The file of a scale that the command line names."""
-    return name if name.endswith(".yaml") else str(SCALES / f"{name}.yaml")
-
-
 def expand(
     sweep: SweepFile,
     scale: ScaleFile,
@@ -161,7 +82,7 @@ def expand(
     base = _merged(scale.settings, sweep.settings)
     for key, value in (overrides or {}).items():
         _assign(base, key, value, source)
-    seeds = _seed_list(sweep.seeds, source) if scale.seeds is None else _seed_list(scale.seeds, scale_source)
+    seeds = seed_list(sweep.seeds, source) if scale.seeds is None else seed_list(scale.seeds, scale_source)
 
     grid: dict[str, list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]]] = {}
     for values in itertools.product(*sweep.axes.values()):
@@ -276,54 +197,9 @@ def _assign(settings: dict[str, Any], key: str, value: Any, source: str) -> None
     settings[name] = value
 
 
-def _seed_list(seeds: Seeds, source: str) -> tuple[int, ...]:
-    listed = tuple(range(seeds)) if isinstance(seeds, int) else seeds
-    if not listed or len(set(listed)) < len(listed) or min(listed) < 0:
-        raise InputError(
-            f"{source}: seeds: {seeds!r}: allowed: a count of at least 1, or a list of different numbers >= 0"
-        )
-    return listed
-
-
 def _hash(content: Any) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-File = TypeVar("File", bound=BaseModel)
-
-
-def _load(path: Path, schema: type[File], what: str) -> File:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as {what} ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not {what}: a mapping is expected; keys: {', '.join(schema.model_fields)}")
-    try:
-        return schema.model_validate(content)
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error, schema)}") from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error, not a silent choice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                where = node.value[index][0].start_mark.line + 1
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice, line {where}")
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.1 reads 1e-3 as text for want of a point; people mean the number.
-_UniqueKeys.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def trial_cells(trials: list[Trial]) -> Iterator[tuple[Trial, Cell]]:

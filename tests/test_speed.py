@@ -36,7 +36,7 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> VideoDataset:
 
 
 class Clock:
-    """Seconds pass when a video is segmented: first ``costs[0]``, then ``costs[1]``, ..., the last for ever."""
+    """Each video that is segmented takes the next of ``costs`` seconds; the last one for ever."""
 
     def __init__(self, costs: list[float]) -> None:
         self.now = 100.0

@@ -15,16 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config import TrialConfig
-from harness.sweep import (
-    Identities,
-    ScaleFile,
-    SweepFile,
-    Trial,
-    expand,
-    load_scale,
-    load_sweep,
-    training_identity,
-)
+from harness.sweep import Identities, Trial, expand, training_identity
+from harness.sweep_file import ScaleFile, SweepFile, load_scale, load_sweep
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 IDENTITIES = Identities("train data", "valid data", "training code", "evaluation code")

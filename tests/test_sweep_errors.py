@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.sweep import ScaleFile, expand, load_scale, load_sweep
+from harness.sweep import expand
+from harness.sweep_file import ScaleFile, load_scale, load_sweep
 from model.errors import InputError
 from tests.test_sweep import GOOD, IDENTITIES
 

@@ -9,17 +9,8 @@ from typing import Any
 
 from harness.data.source import DataSource, find_data
 from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version
-from harness.sweep import (
-    Cell,
-    Identities,
-    ScaleFile,
-    SweepFile,
-    Trial,
-    expand,
-    load_scale,
-    load_sweep,
-    scale_file,
-)
+from harness.sweep import Cell, Identities, Trial, expand
+from harness.sweep_file import ScaleFile, SweepFile, load_scale, load_sweep, scale_file
 from model.errors import InputError
 
 
