@@ -29,7 +29,7 @@ class WorkLeft:
 
     def __init__(self, steps: int, cells: int, workers: int) -> None:
         self.steps_left = steps
-        self.cells_left = cells
+        self.cells = self.cells_left = cells
         self.workers = workers
         self._step_seconds: list[float] = []
         self._cell_seconds: list[float] = []
@@ -116,7 +116,8 @@ class Bars:
             TimeElapsedColumn(),
             console=console,
         )
-        self._all: TaskID | None = None
+        self._all = self.progress.add_task("evaluations and timings", total=left.cells_left, note="")
+        self._rows = ""
         self._jobs: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
@@ -134,9 +135,8 @@ class Bars:
 
     def cells(self, done: int, total: int) -> None:
         """How many rows of the table are there."""
-        if self._all is None:
-            self._all = self.progress.add_task("cells of the table", total=total, note="")
-        self.progress.update(self._all, completed=done, total=total, note=self.left.text())
+        self._rows = f"{done}/{total} cells of the table"
+        self._refresh()
 
     def event(self, label: str, event: dict[str, Any]) -> None:
         """One event of one job."""
@@ -151,12 +151,15 @@ class Bars:
         elif kind == "step":
             note = f"train, loss {event['loss']:.3f}"
             self.progress.update(job, completed=event["done"], total=event["steps"], note=note)
-            if self._all is not None:
-                self.progress.update(self._all, note=self.left.text())
         elif kind == "end":
             if event["error"]:
                 self.say(f"{label}: FAILED: {event['error']}")
             self.progress.remove_task(job)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        note = "; ".join(part for part in (self._rows, self.left.text()) if part)
+        self.progress.update(self._all, completed=self.left.cells - self.left.cells_left, note=note)
 
 
 def show(console: Console, left: WorkLeft) -> TrialProgress:
