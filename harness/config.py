@@ -5,7 +5,7 @@ Light on purpose: a dry run reads configurations without importing torch.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,7 +21,7 @@ class Closed(BaseModel):
 class SyntheticConfig(Closed):
     """Knobs of the embedded data set (``harness/data/synthetic.py``); lengths in pixels or frames."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     train_videos: int = Field(200, ge=1)
     valid_videos: int = Field(30, ge=1)
     length: int = Field(20, ge=1)
@@ -79,7 +79,7 @@ class TrainConfig(Closed):
     frames_per_clip: int = Field(5, ge=1)
     frame_range: int = Field(20, ge=0)
     """The other frames of a clip lie within ± this many frames of the reference frame."""
-    short_sides: tuple[int, ...] = Field((360, 480), min_length=1, strict=False)
+    short_sides: tuple[Annotated[int, Field(ge=16)], ...] = Field((360, 480), min_length=1, strict=False)
     """One is drawn for each clip; the frame keeps its aspect ratio."""
     flip: float = Field(0.5, ge=0, le=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -88,7 +88,7 @@ class TrainConfig(Closed):
     clip_norm: float = Field(0.01, gt=0)
     """Largest norm of the whole model's gradient."""
     schedule: Literal["step", "one_cycle"] = "step"
-    milestones: tuple[int, ...] = Field((4000,), strict=False)
+    milestones: tuple[Annotated[int, Field(ge=0)], ...] = Field((4000,), strict=False)
     """Steps at which ``schedule: step`` multiplies the learning rate by 0.1."""
     no_object_weight: float = Field(0.1, gt=0)
     dice_weight: float = Field(3.0, ge=0)

@@ -5,6 +5,7 @@ The folder of a sweep reads as one table: ``pandas.read_parquet("results/table3a
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +73,21 @@ def read_rows(folder: Path, cells: list[str]) -> pd.DataFrame:
     return pd.DataFrame([row for row in found if row is not None])
 
 
-def row_status(folder: Path, cell: str) -> str | None:
-    """The status of a cell's row, None where there is none."""
+def row_status(folder: Path, cell: str, needed: Sequence[str] = ()) -> str | None:
+    """The status of a cell's row; None where there is none, or a ``done`` one lacks a needed number."""
     row = _read_row(folder / f"{cell}.parquet")
-    return None if row is None else str(row["status"])
+    if row is None or (row["status"] == "done" and any(row[name] is None for name in needed)):
+        return None
+    return str(row["status"])
+
+
+def set_aside(folder: Path, keep: Set[str]) -> None:
+    """Move rows of other cells (older axes, older code) to ``_older/``, which no reader takes for rows."""
+    older = folder / "_older"
+    for path in folder.glob("*.parquet"):
+        if path.stem not in keep:
+            older.mkdir(exist_ok=True)
+            path.replace(older / path.name)
 
 
 def _read_row(path: Path) -> dict[str, Any] | None:

@@ -108,7 +108,7 @@ def _load(path: Path, schema: type[File], what: str) -> File:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
         raise InputError(f"{path}: cannot be read as {what} ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates that are none, bytes that are no text
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not {what}: a mapping is expected; keys: {', '.join(schema.model_fields)}")

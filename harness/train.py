@@ -168,9 +168,8 @@ def _restore(
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state["identity"]
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: not a readable checkpoint ({reason}); delete it to start over") from None
+    except Exception:  # torch raises many kinds here; all mean the same
+        raise InputError(f"{path}: not a readable checkpoint; delete it to start over") from None
     if found != identity:
         raise InputError(
             f"{path}: checkpoint of training {found}, not of {identity}; delete it to start over"

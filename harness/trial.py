@@ -36,7 +36,7 @@ from harness.provenance import machine, now
 from harness.speed import time_videos
 from harness.train import WEIGHTS, train
 from model import build_model
-from model.checkpoint import load_weights
+from model.checkpoint import load_weights, weights_metadata
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import segment_video
@@ -70,10 +70,7 @@ def run(job: Job) -> None:
     """Do the job, skipping what is there already."""
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    device = torch.device(job.device)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise InputError(f"--device: {job.device!r}: this machine has {count} CUDA devices")
+    device = _device(job.device)
     valid = load_dataset(job.data, job.config.data.valid)
     model = _trained_model(job, device)
     for cell in job.cells:
@@ -90,11 +87,28 @@ def run(job: Job) -> None:
         emit("cell", cell=cell.key)
 
 
+def _device(wanted: str) -> torch.device:
+    """``auto`` is a GPU if torch can use one; the row records which it was."""
+    devices = torch.cuda.device_count()
+    if wanted == "auto":
+        return torch.device("cuda" if devices else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= devices:
+        raise InputError(f"--device: {wanted!r}: this machine has {devices} CUDA devices that torch can use")
+    return device
+
+
 def _trained_model(job: Job, device: torch.device) -> ClipModel:
     """The trial's weights: loaded if the training is finished, trained otherwise."""
     if (job.folder / "trial.json").is_file():
         model = build_model(job.config.model).to(device)
-        load_weights(model, job.folder / WEIGHTS)
+        try:
+            load_weights(model, job.folder / WEIGHTS)
+            found = weights_metadata(job.folder / WEIGHTS).get("identity")
+        except InputError as error:
+            raise InputError(f"delete {job.folder} to train again: {error}") from None
+        if found != job.trial:
+            raise InputError(f"delete {job.folder} to train again: {WEIGHTS} is of training {found}")
         return model.eval()
     emit("stage", name="train")
     started, started_at = time.perf_counter(), now()
@@ -138,7 +152,9 @@ def _evaluate(
         )
     write_results(folder / "results.json", results)
     metrics = evaluate(dataset.ground_truth(), results)
-    percent = {name: 100 * metrics[name] for name in ("AP", "AP50", "AP75", "AR1", "AR10")}
+    # The evaluator says -1 where nothing can be scored; that is no percentage.
+    names = ("AP", "AP50", "AP75", "AR1", "AR10")
+    percent = {name: 100 * metrics[name] if metrics[name] >= 0 else None for name in names}
     record = {
         **percent,
         "results": len(results),
@@ -191,7 +207,7 @@ def main(arguments: list[str]) -> int:
     try:
         job = Job.model_validate_json(Path(arguments[0]).read_bytes())
     except (OSError, IndexError, ValidationError) as error:
-        print(f"harness.trial: not a job: {error}", file=sys.stderr)
+        emit("input_error", error=f"not a job for harness.trial: {' '.join(str(error).split())}")
         return INPUT_ERROR_STATUS
     threading.Thread(target=_end_with_engine, daemon=True).start()
     try:

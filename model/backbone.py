@@ -168,7 +168,7 @@ class TinyBlock(nn.Module):
 
 
 class TinyBackbone(nn.Module):
-    """For CPU and small frames: pyramid at strides 2, 4, 8, 16, so that a 96x128 frame keeps 6x8 tokens."""
+    """For CPU and small frames: pyramid at strides 2, 4, 8, 16, so that a 64x96 frame keeps 4x6 tokens."""
 
     strides = (2, 4, 8, 16)
     channels = (16, 32, 64, 96)

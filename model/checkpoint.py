@@ -165,6 +165,13 @@ def _check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tens
         raise InputError(f"{path}: weights of another model: {'; '.join(problems)}")
 
 
+def weights_metadata(path: Path) -> dict[str, Any]:
+    """What :func:`save_weights` stored in the header of one of our own files."""
+    with safe_open(path, framework="pt") as file:
+        metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("ifc", "{}"))
+    return metadata
+
+
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write our own safetensors layout, atomically; ``metadata`` is stored as json in its header."""
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}

@@ -52,6 +52,11 @@ def find_data(config: DataConfig, folder: Path | None, sweep: str) -> DataSource
     train = load_dataset(root, config.train)
     valid = load_dataset(root, config.valid)
     _check_same_categories(train, valid)
+    if not any(not track.iscrowd for video in valid.videos for track in video.tracks):
+        raise InputError(
+            f"{valid.annotation_file}: no annotations to score against (the published valid.json has none); "
+            "name an annotated json of this folder with --split"
+        )
     return DataSource(
         config,
         root.resolve().name,

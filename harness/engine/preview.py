@@ -19,7 +19,9 @@ def preview(plan: Plan, console: Console) -> None:
     lines = []
     states: Counter[str] = Counter()
     for trial in plan.trials:
-        found = [row_status(plan.rows, cell.key) or "pending" for cell in trial.cells]
+        found = [
+            row_status(plan.rows, cell.key, plan.measured_columns()) or "pending" for cell in trial.cells
+        ]
         states.update(found)
         varied = dict(trial.cells[0].varied)
         settings = [

@@ -84,7 +84,7 @@ def _start(job: ProcessJob, events: queue.Queue[tuple[str, dict[str, Any] | None
     threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     with job.log.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", job.module, str(job.file)],
+            [sys.executable, "-m", job.module, str(job.file.resolve())],
             stdin=subprocess.PIPE,  # kept open and never written: the child ends when we do
             stdout=subprocess.PIPE,
             stderr=log,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from harness.provenance import (
     machine,
     now,
 )
-from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, read_rows, write_row
+from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, row_status, set_aside, write_row
 from harness.sweep import Cell, Trial, trial_cells
 from model.errors import InputError
 
@@ -43,10 +44,9 @@ class Runner:
         self.plan = plan
         self.console = console
         self.cells = list(trial_cells(list(plan.trials)))
-        rows = read_rows(plan.rows, [cell.key for _, cell in self.cells])
-        self.status: dict[str, str] = (
-            dict(zip(rows["cell"], rows["status"], strict=True)) if len(rows) else {}
-        )
+        needed = plan.measured_columns()
+        states = {cell.key: row_status(plan.rows, cell.key, needed) for _, cell in self.cells}
+        self.status = {key: state for key, state in states.items() if state is not None}
         self.timed = "speed" in plan.sweep.measure
         self.code = {"code_version": f"{code_version(TRAINING_CODE)}-{code_version(EVALUATION_CODE)}"}
 
@@ -63,6 +63,8 @@ class Runner:
         ]
         if trials:
             with alone_in(self.plan.options.results):
+                remove_drafts(self.plan.options.results)
+                set_aside(self.plan.rows, {cell.key for _, cell in self.cells})
                 self._run_stages(trials)
         return self.complete()
 
@@ -133,7 +135,7 @@ class Runner:
             "data": str(data.resolve()),
             "config": trial.config.model_dump(mode="json"),
             "cells": [{"key": cell.key, "config": cell.config.model_dump(mode="json")} for cell in wanted],
-            "device": device(self.plan.options.device),
+            "device": self.plan.options.device,
             "threads": threads,
         }
         path = folder / f"{stage}.job.json"
@@ -156,12 +158,12 @@ class Runner:
     def _measurements(self, trial: Trial, cell: Cell) -> dict[str, Any] | None:
         """What the cell's files say, None while one is missing."""
         names = [STAGE_RESULT["train_evaluate"], *([STAGE_RESULT["time"]] if self.timed else [])]
-        files = [self.plan.cell_file(trial, cell, name) for name in names]
-        if not self.plan.is_trained(trial) or not all(file.is_file() for file in files):
+        records = [self.plan.record(trial, cell, name) for name in names]
+        if not self.plan.is_trained(trial) or None in records:
             return None
         found: dict[str, Any] = {}
-        for file in files:
-            found |= json.loads(file.read_text(encoding="utf-8"))
+        for record in records:
+            found |= record or {}
         trained = json.loads((self.plan.trial_folder(trial) / "trial.json").read_text(encoding="utf-8"))
         found |= {name: trained[name] for name in ("train_started", "train_finished", "train_seconds")}
         return found | {"train_hardware": trained["hardware"], "train_threads": trained["threads"]}
@@ -211,8 +213,15 @@ class Runner:
         return say
 
 
+def remove_drafts(results: Path) -> None:
+    """Remove what a killed run had begun to write; call it while no other run works here."""
+    for pattern in ("datasets/.synthetic-*", "trials/*/.*", "trials/*/cells/*/.*"):
+        for draft in results.glob(pattern):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+
+
 def device(wanted: str) -> str:
-    """``auto`` is a GPU where there is one."""
+    """What ``auto`` comes to, for planning; the trial asks torch itself."""
     if wanted != "auto":
         return wanted
     # An NVIDIA driver shows itself here; asking torch would cost this process seconds.

@@ -9,10 +9,13 @@ from harness.report.selection import Selection, configured
 from harness.report.statistics import Cell, Place, sigma_range
 from harness.report.table_spec import HARDWARE_METRICS, TableSpec, metric_name
 
-FPS_DEFINITION = (
-    "FPS = frames of the set / total seconds from decoded frames to full-size masks, tracking included;"
-    " median over passes"
-)
+FPS_DEFINITION = "FPS = frames / total seconds from decoded frames to full-size masks, tracking included"
+MEMORY_KINDS = {
+    "process resident": "Memory is the peak resident size of the process, weights and libraries included",
+    "cuda allocated": "Memory is the peak that torch allocated on the device",
+}
+NOISY_PASSES = 0.2
+"""Passes of one cell that differ by more than this part of their median are worth a word."""
 FEW_RUNS = 5
 """The paper's number of runs; below it the caption says how little an SD is worth."""
 
@@ -81,8 +84,28 @@ def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     said.append(_trained(spec, selection))
     if any(metric in HARDWARE_METRICS for metric in metrics):
         if "fps" in metrics:
-            said.append(Sentence(f"{FPS_DEFINITION}."))
+            said += _timing(selection)
+        if "peak_memory_gb" in metrics:
+            said += [
+                Sentence(f"{MEMORY_KINDS.get(kind, kind)}.") for kind in _names(selection, "peak_memory_kind")
+            ]
         said.append(_machine(selection, metrics))
+    return said
+
+
+def _timing(selection: Selection) -> list[Sentence]:
+    """What FPS is, on which videos, and whether the machine was quiet."""
+    videos = configured(selection.used, "speed", "videos")
+    which = ""
+    if videos is not None:
+        which = f", of {'all' if videos == 'None' else f'the first {videos}'} scored videos"
+    said = [Sentence(f"{FPS_DEFINITION}{which}; median over passes after a warm-up.")]
+    column = selection.used["fps_passes"].dropna() if "fps_passes" in selection.used else ()
+    passes = [sorted(rates) for rates in column]
+    noisy = sum((p[-1] - p[0]) / p[len(p) // 2] > NOISY_PASSES for p in passes)
+    if noisy:
+        what = f"in {noisy} of {_count(len(passes), 'evaluation')} the passes differ by more than"
+        said.append(Sentence(f"Timing was noisy: {what} {NOISY_PASSES:.0%} of their median."))
     return said
 
 
@@ -99,7 +122,7 @@ def _trained(spec: TableSpec, selection: Selection) -> Sentence:
     if None not in (backbone, steps, clips, frames):
         size = f" (backbone {backbone}, {steps} steps of {clips} clips of {frames} frames)"
     then = " and evaluated at every window of T frames" if spec.columns == "inference.window" else ""
-    return Sentence(f"A model is trained once for each seed{size}{then}.")
+    return Sentence(f"A model is trained once for each variant and seed{size}{then}.")
 
 
 def _data(selection: Selection) -> Sentence:
@@ -132,7 +155,11 @@ def _origin(spec: TableSpec, selection: Selection) -> list[Sentence]:
     said = [Sentence(f"Scale {spec.scale}{', ' + commits[0] if len(commits) == 1 else ''}.")]
     if len(commits) > 1:
         said.append(Sentence(f"MIXED commits: {'; '.join(commits)}.", loud=True))
-    for column, name in (("code_version", "code versions"), ("schema_version", "schema versions")):
+    for column, name in (
+        ("code_version", "code versions"),
+        ("schema_version", "schema versions"),
+        ("torch_version", "torch versions"),
+    ):
         versions = selection.distinct(column)
         if len(versions) > 1:
             said.append(Sentence(f"MIXED {name}: {'; '.join(versions)}.", loud=True))
