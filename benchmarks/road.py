@@ -38,9 +38,12 @@ def main() -> int:
     )
     parser.add_argument("--finished", type=Path, help="a results folder: judge its AP50 only, run nothing")
     parser.add_argument("--scale", default="tiny", choices=("sanity", "tiny"), help="with --finished")
+    parser.add_argument("--work", type=Path, help="keep results and reports in this new folder")
     arguments = parser.parse_args()
     if arguments.finished:
         lines = learned(arguments.finished, arguments.scale)
+    elif arguments.work:
+        lines = measure(arguments.work)
     else:
         with tempfile.TemporaryDirectory() as work:
             lines = measure(Path(work))
