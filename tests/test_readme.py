@@ -39,6 +39,18 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_and_named_files_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(([^)#:]+)\)", text)
+    named = re.findall(r"`((?:docs|harness|model|sweeps|tests|benchmarks)/[\w/.]+\.\w+)`", text)
+    missing = [name for name in linked + named if not (ROOT / name).exists()]
+    assert missing == []
+    assert not re.search(r"[A-Z]+_TIME", text), "a number that is still to be filled in"
+
+
 def test_the_readme_has_commands() -> None:
     assert len(SWEEPS) >= 6
     assert {"sweep", "test"} <= set(TARGETS)
