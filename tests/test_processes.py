@@ -251,3 +251,10 @@ def test_children_end_when_the_engine_is_killed(make_job: MakeJob, sent: signal.
     finally:
         engine.kill()
         engine.wait()
+
+
+def test_a_job_named_from_another_folder_is_found(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job("relative", ("print", {"event": "cell"}))
+    monkeypatch.chdir(job.file.parent)
+    relative = ProcessJob(job.name, job.module, Path(job.file.name), job.log, job.threads)
+    assert run_jobs([relative], 1, lambda _, __: None) == {"relative": Outcome(0, None)}

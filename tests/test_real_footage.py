@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from harness.config import TrainConfig
 from harness.data.clips import ClipSampler, collate
 from harness.data.ytvis import load_dataset
 from model import build_model
 from model.losses import SetCriterion
+from tests.small_road import make_road
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOOTAGE = PROJECT.parent / "shared" / "data" / "ytvis_mini"
@@ -24,26 +22,6 @@ pytestmark = pytest.mark.skipif(
     not FOOTAGE.is_dir(), reason="the real footage ../shared/data/ytvis_mini is not here"
 )
 
-MICRO = {
-    "name": "micro",
-    "description": "two steps",
-    "seeds": 1,
-    "settings": {
-        "data": {"kind": "synthetic"},
-        "model": {
-            "backbone": "tiny",
-            "num_queries": 5,
-            "hidden_dim": 32,
-            "ffn_dim": 64,
-            "attention_heads": 4,
-            "encoder_layers": 2,
-            "decoder_layers": 1,
-        },
-        "train": {"steps": 2, "clips_per_batch": 2, "short_sides": [64], "threads": 1},
-        "inference": {"short_side": 64},
-        "speed": {"videos": 1, "passes": 1, "min_seconds": 0},
-    },
-}
 SWEEP = {
     "name": "footage",
     "title": "IFC on real frames",
@@ -71,22 +49,12 @@ def test_a_padded_batch_of_real_clips_trains_every_parameter() -> None:
 
 @pytest.mark.slow
 def test_the_same_command_makes_a_table_and_a_picture_of_real_footage(tmp_path: Path) -> None:
-    (tmp_path / "micro.yaml").write_text(yaml.safe_dump(MICRO), encoding="utf-8")
-    (tmp_path / "footage.yaml").write_text(yaml.safe_dump(SWEEP), encoding="utf-8")
-    folders = ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
-    command = [
-        sys.executable,
-        "run_sweep.py",
-        str(tmp_path / "footage.yaml"),
-        "--scale",
-        str(tmp_path / "micro.yaml"),
-    ]
+    road = make_road(tmp_path, SWEEP, "--data", str(FOOTAGE))
     for split, videos in (("valid", 3), ("valid_seen", 5)):
-        arguments = ["--data", str(FOOTAGE), "--split", split, *folders]
-        done = subprocess.run([*command, *arguments], cwd=PROJECT, capture_output=True, text=True)
+        done = road.run("--split", split)
         assert done.returncode == 0, done.stderr
         name = f"micro-ytvis_mini-{split}"
-        rows = pd.read_parquet(tmp_path / "results" / "footage" / name)
+        rows = pd.read_parquet(road.results / "footage" / name)
         assert len(rows) == 2
         assert set(rows["split"]) == {split}
         assert set(rows["scored_videos"]) == {videos}
@@ -94,5 +62,5 @@ def test_the_same_command_makes_a_table_and_a_picture_of_real_footage(tmp_path: 
         report = tmp_path / "reports" / "footage" / name
         assert (report / "footage_tracks.png").stat().st_size > 10_000
         assert "Synthetic" not in (report / "footage.tex").read_text(encoding="utf-8")
-    trainings = list((tmp_path / "results" / "trials").glob("*/weights.safetensors"))
+    trainings = list((road.results / "trials").glob("*/weights.safetensors"))
     assert len(trainings) == 1, "another split to score is no other training"

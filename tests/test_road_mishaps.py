@@ -10,6 +10,8 @@ import torch
 
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
+from model import build_model
+from model.checkpoint import save_weights
 from tests.small_road import IFC_ONLY, VIDEOS, check_refused, make_road
 
 pytestmark = pytest.mark.slow
@@ -75,3 +77,18 @@ def test_a_foreign_checkpoint_is_named(tmp_path: Path) -> None:
     check_refused(road.run(), f"{checkpoint}: checkpoint of training ffffffffffff, not of {trial.key}")
     assert checkpoint.read_bytes() == before
     assert not road.plan().rows.exists()
+
+
+def test_weights_of_another_training_are_not_evaluated(tmp_path: Path) -> None:
+    road = make_road(tmp_path, {**IFC_ONLY, "seeds": 1})
+    assert road.run().returncode == 0
+    [trial] = road.plan().trials
+    folder = road.plan().trial_folder(trial)
+    save_weights(
+        build_model(trial.config.model), folder / "weights.safetensors", {"identity": "ffffffffffff"}
+    )
+    for file in [*folder.glob("cells/*/metrics.json"), *road.plan().rows.glob("*.parquet")]:
+        file.unlink()
+    message = f"delete {folder} to train again: weights.safetensors is of training ffffffffffff"
+    check_refused(road.run(), message)
+    assert not list(road.plan().rows.glob("*.parquet"))

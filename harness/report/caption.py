@@ -191,7 +191,11 @@ def _paper(key: str | None, selection: Selection) -> list[Sentence]:
     if key is None:
         return []
     synthetic = selection.used.empty or is_synthetic(selection)
-    why = "other data, scale and hardware" if synthetic else "split, scale or hardware differ"
+    why = (
+        "other data, scale and hardware"
+        if synthetic
+        else "nothing checks that split, scale and hardware are the paper's"
+    )
     return [
         Sentence(
             "The paper's numbers (NeurIPS 2021, YouTube-VIS 2019 valid, V100) are printed for orientation"
