@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
@@ -76,10 +76,11 @@ def test_only_the_order_of_scores_matters(seed: int) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seeds)
+@example(281)  # every threshold scores the same, and the mean of ten equal numbers rounds up
 def test_scores_are_ordered_and_bounded(seed: int) -> None:
     scores = evaluate(*random_vis(seed, **SMALL))
     assert all(value == -1 or 0 <= value <= 1 for value in scores.values())
-    assert scores["AP50"] >= scores["AP"]
+    assert scores["AP"] <= scores["AP50"] or scores["AP"] == pytest.approx(scores["AP50"], rel=1e-15)
     assert scores["AP50"] >= scores["AP75"]
     assert scores["AR1"] <= scores["AR10"] <= scores["AR100"]
 
