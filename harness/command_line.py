@@ -25,7 +25,11 @@ Data = Annotated[
     Path | None,
     typer.Option(help="A YouTube-VIS folder: train.json, valid.json, train/JPEGImages, valid/JPEGImages."),
 ]
-Split = Annotated[str | None, typer.Option(help="With --data: score SPLIT.json instead of valid.json.")]
+Split = Annotated[str | None, typer.Option(help="With --data: score this split instead of the data's own.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the weights that trainings start from, such as ifc-resnet50.pth."),
+]
 Results = Annotated[Path, typer.Option(help="Where trainings and parquet rows are kept.")]
 Reports = Annotated[Path, typer.Option(help="Where tables and figures are written.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")]
@@ -42,6 +46,7 @@ def run_sweep(
     scale: Scale = "paper",
     data: Data = None,
     split: Split = None,
+    weights: Weights = None,
     results: Results = Path("results"),
     reports: Reports = Path("reports"),
     dry_run: DryRun = False,
@@ -58,8 +63,8 @@ def run_sweep(
     from harness.engine.preview import preview
 
     console = Console(highlight=False, soft_wrap=True)
-    options = Options(sweep, scale, results, reports, data, split, device, workers, retry)
-    plan = make_plan(options)
+    options = Options(sweep, scale, results, reports, data, split, weights, device, workers, retry)
+    plan = make_plan(options, lacking=dry_run)
     if dry_run:
         preview(plan, console)
         return

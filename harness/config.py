@@ -73,6 +73,8 @@ class DataConfig(Closed):
 class TrainConfig(Closed):
     """Training recipe (paper Sec. 4.1; published configuration for the step counts)."""
 
+    initial: Literal["random", "backbone", "model"] = "random"
+    """What a training starts from: nothing, backbone weights, or a whole (pre-trained) model of ``--weights``."""
     steps: int = Field(6000, ge=0)
     """0 leaves the model untrained."""
     clips_per_batch: int = Field(16, ge=1)
@@ -136,6 +138,19 @@ class SpeedConfig(Closed):
     """More passes follow until so much time is timed: short passes alone are noise."""
 
 
+class FlopsConfig(Closed):
+    """What ``measure: [flops]`` counts: the encoder on a clip of ``inference.window`` frames of this size."""
+
+    resolution: str = Field("360x640", pattern=r"^[1-9]\d*x[1-9]\d*$")
+    """HxW of a frame in pixels"""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)"""
+        height, width = self.resolution.split("x")
+        return int(height), int(width)
+
+
 class TrialConfig(Closed):
     """One cell of a table: everything that can change its number, but for seed, code and data bytes."""
 
@@ -144,3 +159,4 @@ class TrialConfig(Closed):
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
     speed: SpeedConfig = SpeedConfig()
+    flops: FlopsConfig = FlopsConfig()

@@ -40,6 +40,7 @@ EVALUATION_CODE = (
     "model/inference.py",
     "model/tracking.py",
     "harness/evaluation.py",
+    "harness/flops.py",
     "harness/speed.py",
     "harness/trial.py",
 )

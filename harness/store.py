@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-METRIC_COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb")
+METRIC_COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb", "flops_g")
 _TYPES = {
     "schema_version": "int64",
     **dict.fromkeys(("sweep", "scale", "trial", "cell", "status", "error"), "string"),
     "seed": "int64",
     **dict.fromkeys(METRIC_COLUMNS, "float64"),
     **dict.fromkeys(("config", "data_name", "data_kind", "data_description", "split"), "string"),
-    **dict.fromkeys(("train_data", "valid_data", "data_checksum"), "string"),
+    **dict.fromkeys(("train_data", "valid_data", "data_checksum", "initial_weights"), "string"),
     **dict.fromkeys(("code_version", "git_commit"), "string"),
     "git_dirty": "bool",
     **dict.fromkeys(("device", "hardware", "cpu", "platform", "python_version", "cuda_version"), "string"),
     **dict.fromkeys((f"{name}_version" for name in PACKAGES), "string"),
     **dict.fromkeys(("cpu_count", "threads", "train_threads"), "int64"),
     "tf32": "bool",
-    **dict.fromkeys(("results", "scored_videos", "timed_frames", "kept_tracks"), "int64"),
+    **dict.fromkeys(("results", "scored_videos", "timed_frames", "kept_tracks", "multiply_adds"), "int64"),
     "fps_passes": "float64 list",
     "peak_memory_kind": "string",
     **dict.fromkeys(("train_started", "train_finished", "train_hardware"), "string"),
     "train_seconds": "float64",
-    **dict.fromkeys(("evaluated", "finished"), "string"),
+    **dict.fromkeys(("evaluated", "counted", "finished"), "string"),
 }
 """Columns of every row, done or failed, on any machine: one schema, or the folder is no table."""
 

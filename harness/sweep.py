@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,7 +20,7 @@ from harness.sweep_file import ScaleFile, SweepFile, seed_list
 from model.config import first_problem
 from model.errors import InputError
 
-EVALUATION_SECTIONS = ("inference", "speed")
+EVALUATION_SECTIONS = ("inference", "speed", "flops")
 """Sections of a configuration that no training depends on."""
 
 
@@ -45,10 +45,9 @@ class Trial:
     """The configuration of the training; its evaluation sections are those of the first cell."""
     cells: tuple[Cell, ...]
 
-    def label(self, axes: Mapping[str, tuple[Any, ...]]) -> str:
-        """How people call it: the values of the axes that lead to this training, and the seed."""
-        varied = dict(self.cells[0].varied)
-        names = [str(varied[key]) for key in axes if not is_evaluation_key(key)]
+    def label(self) -> str:
+        """How people call it: the varied values that lead to this training, and the seed."""
+        names = [str(value) for key, value in self.cells[0].varied if not is_evaluation_key(key)]
         return " ".join([*names, f"seed {self.seed}"])
 
 
@@ -60,6 +59,8 @@ class Identities:
     valid_data: str
     training_code: str
     evaluation_code: str
+    initial_weights: Mapping[str, str] = field(default_factory=dict)
+    """Stem of a weights file (:func:`initial_stem`) -> checksum of its bytes"""
 
 
 def expand(
@@ -79,25 +80,28 @@ def expand(
 
     Raises :class:`InputError` for keys and values that no configuration has, and for axes that vary nothing.
     """
-    base = _merged(scale.settings, sweep.settings)
+    base = _base_settings(sweep, scale, scale_source)
     for key, value in (overrides or {}).items():
         _assign(base, key, value, source)
-    seeds = seed_list(sweep.seeds, source) if scale.seeds is None else seed_list(scale.seeds, scale_source)
+    seeds = _seeds(sweep, scale, source, scale_source)
 
     grid: dict[str, list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]]] = {}
-    for values in itertools.product(*sweep.axes.values()):
+    axes = sweep.grid_axes()
+    keys = sweep.varied_keys()
+    for point in itertools.product(*(axis.values for axis in axes)):
         settings, said = _merged(base, {}), _merged(sweep.settings, {})
-        for key, value in zip(sweep.axes, values, strict=True):
-            _assign(settings, key, value, source)
+        for key, value in zip(keys, itertools.chain(*point), strict=True):
+            _assign(settings, key, _stand_in(scale, key, value), source)
             _assign(said, key, value, source)
         try:
             config = TrialConfig.model_validate(settings)
         except ValidationError as error:
             # The scale is to blame for what it alone says.
             place = error.errors()[0]["loc"]
-            blamed = scale_source if _says(scale.settings, place) and not _says(said, place) else source
+            amount = _merged(scale.settings, scale.images)
+            blamed = scale_source if _says(amount, place) and not _says(said, place) else source
             raise InputError(f"{blamed}: {first_problem(error, TrialConfig)}") from None
-        varied = tuple((key, _value(config, key, source)) for key in sweep.axes)
+        varied = tuple((key, _value(config, key, source)) for key in keys)
         grid.setdefault(training_identity(config, identities), []).append((config, varied))
     _check_that_cells_differ(grid, source)
     return [
@@ -107,6 +111,15 @@ def expand(
     ]
 
 
+def _seeds(sweep: SweepFile, scale: ScaleFile, source: str, scale_source: str) -> tuple[int, ...]:
+    """The scale's where it says some; a count has none to vary."""
+    if "ap" not in sweep.measure:
+        return (0,)
+    if scale.seeds is not None:
+        return seed_list(scale.seeds, scale_source)
+    return seed_list(sweep.seeds, source)
+
+
 def training_identity(config: TrialConfig, identities: Identities) -> str:
     """Hash of all that a trained model depends on, but for the seed."""
     recipe = config.model_dump(mode="json", exclude=set(EVALUATION_SECTIONS))
@@ -114,7 +127,19 @@ def training_identity(config: TrialConfig, identities: Identities) -> str:
     # Where and how often, not what: neither changes a result.
     for key in ("threads", "checkpoint_every"):
         recipe["train"].pop(key)
-    return _hash([recipe, identities.train_data, identities.training_code])
+    stem = initial_stem(config)
+    initial = None if stem is None else identities.initial_weights.get(stem)
+    return _hash([recipe, identities.train_data, identities.training_code, initial])
+
+
+def initial_stem(config: TrialConfig) -> str | None:
+    """Name, without suffix, of the weights file that a training starts from; None starts at random.
+
+    ``resnet50`` for a backbone alone, ``ifc-resnet50`` for a whole model.
+    """
+    model = config.model
+    stems = {"random": None, "backbone": model.backbone, "model": f"{model.encoder}-{model.backbone}"}
+    return stems[config.train.initial]
 
 
 def is_evaluation_key(key: str) -> bool:
@@ -162,6 +187,26 @@ def _check_that_cells_differ(
                     "an axis varies what a training or an evaluation depends on"
                 )
             seen[evaluation] = varied
+
+
+def _base_settings(sweep: SweepFile, scale: ScaleFile, scale_source: str) -> dict[str, Any]:
+    """The scale's settings, those for images where the sweep is on images, then the sweep's."""
+    _check_stand_ins(scale, scale_source)
+    data = sweep.settings.get("data")
+    on_images = isinstance(data, dict) and data.get("benchmark") == "coco"
+    amount = _merged(scale.settings, scale.images) if on_images else scale.settings
+    return _merged(amount, sweep.settings)
+
+
+def _stand_in(scale: ScaleFile, key: str, value: Any) -> Any:
+    return scale.stand_ins.get(key, {}).get(str(value), value)
+
+
+def _check_stand_ins(scale: ScaleFile, source: str) -> None:
+    sections = set(TrialConfig.model_fields)
+    for key in scale.stand_ins:
+        if key.split(".")[0] not in sections or "." not in key:
+            raise InputError(f"{source}: stand_ins.{key}: allowed: a dotted key of {', '.join(sorted(sections))}")
 
 
 def _says(settings: Mapping[str, Any], place: tuple[int | str, ...]) -> bool:

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from harness.config import Closed
 from model.config import first_problem
 from model.errors import InputError
 
 SCALES = Path(__file__).resolve().parent.parent / "sweeps" / "scales"
-Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb"]
+Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb", "flops_g"]
+Measure = Literal["ap", "speed", "flops"]
 # YAML has lists; the files' types are strict otherwise.
 Seeds = int | Annotated[tuple[int, ...], Field(strict=False)]
+Keys = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(lambda x: [x] if isinstance(x, str) else x)]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of the grid: a key and its values, or several keys that vary together."""
+
+    name: str
+    """As the file has it: one dotted key, or several with commas between them"""
+    keys: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]
+    """One value a key in each"""
 
 
 class TableLayout(Closed):
-    """Which key runs down, which across, and what each cell shows."""
+    """Which keys run down, which across, and what each cell shows."""
 
-    rows: str
-    columns: str
+    rows: Keys = Field(min_length=1)
+    columns: Keys = ()
+    """None: the metrics alone stand across."""
     cells: tuple[Metric, ...] = Field(min_length=1, strict=False)
 
 
@@ -33,12 +48,13 @@ class SweepFile(Closed):
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     title: str
     axes: dict[str, Annotated[tuple[Any, ...], Field(strict=False)]] = Field(min_length=1)
-    """Dotted configuration key -> its values; the grid is their product."""
+    """Dotted configuration key -> its values; the grid is their product. ``key, other key`` -> pairs of values
+    that belong together."""
     settings: dict[str, Any] = Field({})
     """Configuration that all trials share and no scale changes."""
-    seeds: Seeds
-    """A count (0, 1, ...) or a list. A scale may say otherwise."""
-    measure: tuple[Literal["ap", "speed"], ...] = Field(("ap", "speed"), min_length=1, strict=False)
+    seeds: Seeds = 1
+    """A count (0, 1, ...) or a list. A scale may say otherwise; a sweep that only counts has none."""
+    measure: tuple[Measure, ...] = Field(("ap", "speed"), min_length=1, strict=False)
     table: TableLayout
     std_table: str | None = Field(None, pattern=r"^[a-z0-9_]+$")
     """Name of a second table, of the standard deviations."""
@@ -48,18 +64,48 @@ class SweepFile(Closed):
     """Key of the paper's numbers in ``harness/paper.yaml``."""
     paper_std: str | None = None
 
+    def grid_axes(self) -> tuple[Axis, ...]:
+        """The axes in the order of the file; of several keys each value is a list of one value a key."""
+        made = []
+        for name, values in self.axes.items():
+            keys = tuple(key.strip() for key in name.split(","))
+            rows = tuple(tuple(value) if len(keys) > 1 else (value,) for value in values)
+            made.append(Axis(name, keys, rows))
+        return tuple(made)
+
+    def varied_keys(self) -> tuple[str, ...]:
+        """Every dotted key that varies."""
+        return tuple(key for axis in self.grid_axes() for key in axis.keys)
+
+    @model_validator(mode="after")
+    def _axes_are_axes(self) -> SweepFile:
+        for name, values in self.axes.items():
+            count = name.count(",") + 1
+            if not values:
+                raise ValueError(f"axes.{name}: [] is empty; at least one value is needed")
+            for value in values:
+                if count > 1 and (not isinstance(value, list) or len(value) != count):
+                    raise ValueError(f"axes.{name}: {value!r}: allowed: a list of {count} values, one a key")
+            if any(value in values[:place] for place, value in enumerate(values)):
+                raise ValueError(f"axes.{name}: {list(values)} names a value twice")
+        keys = self.varied_keys()
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise ValueError(f"axes: {key!r} stands in two axes")
+        return self
+
     @model_validator(mode="after")
     def _axes_make_a_table(self) -> SweepFile:
-        for key, values in self.axes.items():
-            if not values:
-                raise ValueError(f"axes.{key}: [] is empty; at least one value is needed")
-            if any(value in values[:place] for place, value in enumerate(values)):
-                raise ValueError(f"axes.{key}: {list(values)} names a value twice")
-        for side in (self.table.rows, self.table.columns):
-            if side not in self.axes:
-                raise ValueError(f"table: {side!r} is not an axis; allowed: {', '.join(self.axes)}")
-        if self.table.rows == self.table.columns:
-            raise ValueError(f"table: rows and columns are both {self.table.rows!r}; two axes are needed")
+        keys = self.varied_keys()
+        sides = (*self.table.rows, *self.table.columns)
+        for key in sides:
+            if key not in keys:
+                raise ValueError(f"table: {key!r} is not an axis; allowed: {', '.join(keys)}")
+        if len(set(sides)) < len(sides):
+            raise ValueError(f"table: rows and columns name a key twice: {', '.join(sides)}")
+        for axis in self.grid_axes():
+            if len({key in self.table.rows for key in axis.keys}) > 1:
+                raise ValueError(f"table: the keys of axes.{axis.name} vary together; put them on one side")
         return self
 
 
@@ -70,6 +116,10 @@ class ScaleFile(Closed):
     description: str
     seeds: Seeds | None = None
     settings: dict[str, Any] = Field({})
+    images: dict[str, Any] = Field({})
+    """Settings laid over the others for sweeps on images (``data.benchmark: coco``)."""
+    stand_ins: dict[str, dict[str, Any]] = Field({})
+    """Dotted key -> value of a sweep -> what takes its place, where that value is too large for this scale."""
 
 
 def load_sweep(path: Path) -> SweepFile:

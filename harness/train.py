@@ -17,7 +17,7 @@ from harness.config import TrainConfig, TrialConfig
 from harness.data.clips import Batch, ClipSampler, batches
 from harness.data.ytvis import VideoDataset
 from model import build_model
-from model.checkpoint import save_weights
+from model.checkpoint import initialise, save_weights
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.losses import SetCriterion
@@ -43,11 +43,13 @@ def train(
     identity: str,
     device: torch.device,
     progress: Progress = lambda done, steps, loss: None,
+    initial: Path | None = None,
 ) -> ClipModel:
     """Train from ``seed``, or go on from the checkpoint in ``folder``, and leave the weights there.
 
     Initialisation, data order and dropout draw from streams of their own, so that variants that share a
-    seed share their clips. An interrupted training that goes on ends bit for bit where an uninterrupted
+    seed share their clips. ``initial`` is a weights file to start from; what of the model it does not hold stays
+    random and is listed as ``left_random`` in the weights' metadata. An interrupted training that goes on ends bit for bit where an uninterrupted
     one does (same machine, same threads).
 
     Raises :class:`TrainingDivergedError` on a loss that is not finite, :class:`InputError` on a
@@ -55,7 +57,9 @@ def train(
     """
     recipe = config.train
     torch.manual_seed(stream(seed, "init"))
-    model = build_model(config.model).to(device)
+    model = build_model(config.model)
+    left_random = None if initial is None else initialise(model, initial).left_random
+    model = model.to(device)
     criterion = SetCriterion(
         config.model.num_classes, recipe.no_object_weight, recipe.dice_weight, recipe.mask_weight
     ).to(device)
@@ -91,7 +95,8 @@ def train(
         progress(step, recipe.steps, total.item())
 
     _write_losses(folder / LOSSES, [*criterion.weights], history)
-    save_weights(model, folder / WEIGHTS, {"config": config.model.model_dump(), "identity": identity})
+    metadata = {"config": config.model.model_dump(), "identity": identity, "left_random": left_random}
+    save_weights(model, folder / WEIGHTS, metadata)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model.eval()
 

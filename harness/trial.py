@@ -11,6 +11,7 @@ Files, each written whole or not at all::
     cells/<cell>/results.json  predictions in the benchmark's format
     cells/<cell>/metrics.json  AP and its conditions
     cells/<cell>/speed.json    FPS and its conditions
+    cells/<cell>/flops.json    multiply-adds of the encoder (needs no training and no data)
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from harness.config import Closed, TrialConfig
 from harness.data.clips import resize_frames
 from harness.data.ytvis import VideoDataset, load_dataset
 from harness.evaluation import encode_tracks, evaluate, write_results
+from harness.flops import count_encoder
 from harness.provenance import machine, now
 from harness.speed import time_videos
 from harness.train import WEIGHTS, train
@@ -55,11 +57,13 @@ class CellJob(Closed):
 class Job(Closed):
     """What one process is to do."""
 
-    stage: Literal["train_evaluate", "time"]
+    stage: Literal["train_evaluate", "time", "count"]
     trial: str
     seed: int
     folder: Path
     data: Path
+    initial_weights: Path | None
+    """What the training starts from; None: random weights"""
     config: TrialConfig
     cells: tuple[CellJob, ...]
     device: str
@@ -70,12 +74,16 @@ def run(job: Job) -> None:
     """Do the job, skipping what is there already."""
     if job.threads is not None:
         torch.set_num_threads(job.threads)
+    for folder in (job.folder / "cells" / cell.key for cell in job.cells):
+        folder.mkdir(parents=True, exist_ok=True)
+    if job.stage == "count":
+        _count(job)
+        return
     device = _device(job.device)
     valid = load_dataset(job.data, job.config.data.valid)
     model = _trained_model(job, device)
     for cell in job.cells:
         folder = job.folder / "cells" / cell.key
-        folder.mkdir(parents=True, exist_ok=True)
         window = cell.config.inference.window
         if job.stage == "train_evaluate":
             emit("stage", name=f"evaluate T={window}")
@@ -84,6 +92,18 @@ def run(job: Job) -> None:
             emit("stage", name=f"time T={window}")
             speed = dataclasses.asdict(time_videos(model, valid, cell.config, device))
             write_json(folder / "speed.json", {**speed, **_conditions(device)})
+        emit("cell", cell=cell.key)
+
+
+def _count(job: Job) -> None:
+    """Multiply-adds of every cell, on a device without memory: nothing is trained, no data is read."""
+    for cell in job.cells:
+        window = cell.config.inference.window
+        emit("stage", name=f"count T={window}")
+        multiply_adds = count_encoder(cell.config.model, cell.config.flops.size, window)
+        record = {"flops_g": multiply_adds / 1e9, "multiply_adds": multiply_adds}
+        folder = job.folder / "cells" / cell.key
+        write_json(folder / "flops.json", {**record, "counted": now(), **_conditions(torch.device("cpu"))})
         emit("cell", cell=cell.key)
 
 
@@ -117,7 +137,7 @@ def _trained_model(job: Job, device: torch.device) -> ClipModel:
     def progress(done: int, steps: int, loss: float) -> None:
         emit("step", done=done, steps=steps, loss=round(loss, 4))
 
-    model = train(job.config, job.seed, dataset, job.folder, job.trial, device, progress)
+    model = train(job.config, job.seed, dataset, job.folder, job.trial, device, progress, job.initial_weights)
     record = {
         "trial": job.trial,
         "seed": job.seed,
@@ -125,6 +145,8 @@ def _trained_model(job: Job, device: torch.device) -> ClipModel:
         "train_started": started_at,
         "train_finished": now(),
         "train_seconds": round(time.perf_counter() - started, 3),
+        "initial_weights": None if job.initial_weights is None else str(job.initial_weights),
+        "left_random": weights_metadata(job.folder / WEIGHTS).get("left_random"),
         **_conditions(device),
     }
     write_json(job.folder / "trial.json", record)

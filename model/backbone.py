@@ -148,37 +148,45 @@ class ResNet(nn.Module):
 
 
 class TinyBlock(nn.Module):
-    """A strided convolution, then a residual pair; group norms, because it trains from nothing.
+    """A strided convolution, then residual pairs; group norms, because it trains from nothing.
 
     The output is normalised and not rectified: positive maps would give all tokens a large common part, and
     a transformer that trains for minutes does not learn to look past it.
     """
 
-    def __init__(self, inputs: int, outputs: int, residual: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, pairs: int) -> None:
         super().__init__()
         self.down = ConvNorm(inputs, outputs, 3, 2, nn.GroupNorm(8, outputs))
-        self.conv1 = ConvNorm(outputs, outputs, 3, 1, nn.GroupNorm(8, outputs)) if residual else None
-        self.conv2 = ConvNorm(outputs, outputs, 3, 1, nn.GroupNorm(8, outputs)) if residual else None
+        self.pairs = nn.ModuleList(
+            nn.ModuleList(ConvNorm(outputs, outputs, 3, 1, nn.GroupNorm(8, outputs)) for _ in range(2))
+            for _ in range(pairs)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.down(x)
-        if self.conv1 is not None and self.conv2 is not None:
-            x = x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        for pair in self.pairs:
+            y = x
+            for conv in pair:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
+                y = conv(F.relu(y))
+            x = x + y
         return x
 
 
 class TinyBackbone(nn.Module):
-    """For CPU and small frames: pyramid at strides 2, 4, 8, 16, so that a 64x96 frame keeps 4x6 tokens."""
+    """For CPU and small frames: pyramid at strides 2, 4, 8, 16, so that a 64x96 frame keeps 4x6 tokens.
+
+    ``pairs`` residual pairs stand in each level but the first: depth is what R50 and R101 differ in.
+    """
 
     strides = (2, 4, 8, 16)
     channels = (16, 32, 64, 96)
     pixels = IMAGENET_RGB
 
-    def __init__(self) -> None:
+    def __init__(self, pairs: int) -> None:
         super().__init__()
         inputs = (3, *self.channels[:-1])
         self.levels = nn.ModuleList(
-            TinyBlock(i, o, residual=level > 0)
+            TinyBlock(i, o, pairs if level > 0 else 0)
             for level, (i, o) in enumerate(zip(inputs, self.channels, strict=True))
         )
 
@@ -195,7 +203,9 @@ class TinyBackbone(nn.Module):
 def build_backbone(name: str) -> ResNet | TinyBackbone:
     """The backbone called ``name``; all have ``pixels``, ``channels``, ``strides``."""
     if name == "tiny":
-        return TinyBackbone()
+        return TinyBackbone(pairs=1)
+    if name == "tiny_deep":
+        return TinyBackbone(pairs=3)
     if name == "resnet18":
         return ResNet((2, 2, 2, 2), bottleneck=False, pixels=IMAGENET_RGB)
     if name == "resnet50":

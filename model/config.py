@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from model.errors import InputError
 
-BACKBONES = ("tiny", "resnet18", "resnet50", "resnet101")
+BACKBONES = ("tiny", "tiny_deep", "resnet18", "resnet50", "resnet101")
 
 
 def encoder_names() -> tuple[str, ...]:
@@ -41,7 +41,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    backbone: Literal["tiny", "resnet18", "resnet50", "resnet101"] = "resnet50"
+    backbone: Literal["tiny", "tiny_deep", "resnet18", "resnet50", "resnet101"] = "resnet50"
     encoder: str = "ifc"
     """How frames communicate: a key of ``model.communication.ENCODERS``."""
     memory_tokens: int = Field(8, ge=0, le=256)

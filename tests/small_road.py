@@ -52,6 +52,8 @@ SCALE: dict[str, Any] = {
         "inference": {"short_side": 32},
         "speed": {"videos": 1, "passes": 1, "min_seconds": 0},
     },
+    "images": {"data": {"synthetic": {"length": 1}}},
+    "stand_ins": {"model.backbone": {"resnet50": "tiny", "resnet101": "tiny_deep"}},
 }
 SWEEP: dict[str, Any] = {
     "name": "micro",
@@ -139,9 +141,11 @@ class Road:
         return found
 
 
-def make_road(folder: Path, sweep: dict[str, Any], *extra: str) -> Road:
+def make_road(
+    folder: Path, sweep: dict[str, Any], *extra: str, scale: dict[str, Any] | None = None
+) -> Road:
     folder.mkdir(exist_ok=True)
-    (folder / "scale.yaml").write_text(yaml.safe_dump(SCALE))
+    (folder / "scale.yaml").write_text(yaml.safe_dump({**SCALE, **(scale or {})}))
     file = folder / "sweep.yaml"
     file.write_text(yaml.safe_dump(sweep, sort_keys=False))
     return Road(folder, file, extra)

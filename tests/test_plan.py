@@ -14,7 +14,7 @@ from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
 from harness.engine.plan import Options, Plan, make_plan
 from harness.engine.run import remove_drafts
-from harness.store import row_status, set_aside, write_row
+from harness.store import SCHEMA_VERSION, row_status, set_aside, write_row
 from model.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +37,15 @@ BAD = {
     "two tables of one name": ({"std_table": "table3a"}, "std_table: 'table3a': must differ from name"),
     "a name of ours": ({"name": "trials"}, "name: 'trials': taken"),
     "speed shown, not measured": ({"measure": ["ap"]}, "fps: shown but not measured"),
-    "no AP": ({"measure": ["speed"]}, "measure: ['speed']: 'ap' is always measured"),
+    "speed without AP": ({"measure": ["speed"]}, "measure: ['speed']: 'speed' is of trained weights; add 'ap'"),
+    "FLOPs shown, not counted": (
+        {"table": {**TABLE["table"], "cells": ["AP", "flops_g"]}},
+        "flops_g: shown but not measured; add 'flops' to measure",
+    ),
+    "figure without columns": (
+        {"axes": {"model.encoder": ["ifc"]}, "table": {"rows": "model.encoder", "cells": ["AP", "fps"]}},
+        "figures: drawn against the table's columns, and it has none",
+    ),
     "classes as an axis": (
         {**CLASSES, "table": {"rows": "model.num_classes", "columns": "inference.window", "cells": ["AP"]}},
         "axes.model.num_classes: given by the data",
@@ -92,11 +100,11 @@ def test_damaged_and_incomplete_records_are_missing(tmp_path: Path) -> None:
         file = plan.cell_file(trial, trial.cells[0], "metrics.json")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, encoding="utf-8")
-        assert (trial.cells[0] in plan.without(trial, "metrics.json")) == missing, content
+        assert (trial.cells[0] in plan.without(trial, "train_evaluate")) == missing, content
 
 
 def test_a_row_without_a_wanted_number_is_not_done(tmp_path: Path) -> None:
-    write_row(tmp_path, {"schema_version": 1, "cell": "a", "status": "done", "AP": 3.0, "fps": None})
+    write_row(tmp_path, {"schema_version": SCHEMA_VERSION, "cell": "a", "status": "done", "AP": 3.0, "fps": None})
     assert row_status(tmp_path, "a", ["AP"]) == "done"
     assert row_status(tmp_path, "a", ["AP", "fps"]) is None
     assert row_status(tmp_path, "b", ["AP"]) is None
@@ -104,7 +112,7 @@ def test_a_row_without_a_wanted_number_is_not_done(tmp_path: Path) -> None:
 
 def test_rows_of_another_plan_are_set_aside_and_no_longer_read(tmp_path: Path) -> None:
     for cell in ("a", "b", "c"):
-        write_row(tmp_path, {"schema_version": 1, "cell": cell, "status": "done", "AP": 3.0})
+        write_row(tmp_path, {"schema_version": SCHEMA_VERSION, "cell": cell, "status": "done", "AP": 3.0})
     set_aside(tmp_path, {"a", "c"})
     assert sorted(pd.read_parquet(tmp_path)["cell"]) == ["a", "c"]
     assert (tmp_path / "_older" / "b.parquet").is_file()

@@ -25,6 +25,7 @@ from harness.report import escape
 from harness.report.report import write_report
 from harness.report.selection import select
 from harness.report.statistics import sigma_range, summarise
+from harness.report.table_spec import Side
 from harness.report.tables import (
     TableSpec,
     latex_table,
@@ -50,14 +51,12 @@ LABELS = {
 SPEC = TableSpec(
     name="table3a",
     title="Various encoders taking clips of different lengths",
-    rows="model.encoder",
-    columns="inference.window",
+    rows=Side(("model.encoder",), tuple((encoder,) for encoder in ENCODERS)),
+    columns=Side(("inference.window",), tuple((window,) for window in WINDOWS)),
     cells=("AP", "AP75", "fps"),
     paper="table3a_encoders",
     paper_std="table4a_std_of_3a",
     std_name="table4a",
-    row_order=ENCODERS,
-    column_order=WINDOWS,
     seeds=(0, 1, 2),
     scale="tiny",
     figures=("AP", "fps"),
@@ -280,8 +279,7 @@ def test_no_rows_still_make_a_report(rows: pd.DataFrame, tmp_path: Path) -> None
 def test_memory_table_finds_the_papers_numbers() -> None:
     spec = replace(
         SPEC,
-        rows="model.memory_tokens",
-        row_order=(1, 8),
+        rows=Side(("model.memory_tokens",), ((1,), (8,))),
         cells=("AP",),
         paper="table3c_memory_tokens_AP",
         paper_std="table4b_std_of_3c_AP",

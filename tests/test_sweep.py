@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config import TrialConfig
-from harness.sweep import Identities, Trial, expand, training_identity
+from harness.sweep import Identities, Trial, expand, initial_stem, training_identity
 from harness.sweep_file import ScaleFile, SweepFile, load_scale, load_sweep
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
@@ -226,4 +226,104 @@ def test_table_3_needs_four_trainings_a_seed() -> None:
     trials = expand(load_sweep(SWEEPS / "table3a.yaml"), load_scale("paper"), IDENTITIES)
     assert (len(trials), sum(len(t.cells) for t in trials)) == (20, 80)
     assert [c.config.inference.window for c in trials[0].cells] == [5, 10, 15, 20]
-    assert trials[0].label({"model.encoder": (), "inference.window": ()}) == "no_comm seed 0"
+    assert trials[0].label() == "no_comm seed 0"
+
+
+# ---------------------------------------------------------------------------------- one side, stand-ins, weights
+
+
+def test_keys_that_vary_together_are_no_product() -> None:
+    sweep = sweep_of(
+        axes={"inference.window, inference.stride": [[5, 3], [10, 5]]},
+        table={"rows": ["inference.window", "inference.stride"], "cells": ["AP"]},
+    )
+    trials = expand(sweep, EMPTY_SCALE, IDENTITIES)
+    assert len(trials) == 2  # seeds
+    assert [dict(cell.varied) for cell in trials[0].cells] == [
+        {"inference.window": 5, "inference.stride": 3},
+        {"inference.window": 10, "inference.stride": 5},
+    ]
+
+
+def test_stand_ins_take_the_place_of_values_and_are_what_rows_say() -> None:
+    sweep = sweep_of(
+        axes={"model.backbone": ["resnet50", "resnet101"]}, table={"rows": "model.backbone", "cells": ["AP"]}
+    )
+    scale = scale_of(stand_ins={"model.backbone": {"resnet101": "tiny_deep"}})
+    trials = expand(sweep, scale, IDENTITIES)
+    assert [dict(t.cells[0].varied)["model.backbone"] for t in trials[::2]] == ["resnet50", "tiny_deep"]
+    assert [t.config.model.backbone for t in trials[::2]] == ["resnet50", "tiny_deep"]
+
+
+def test_settings_for_images_hold_on_images_only() -> None:
+    scale = scale_of(
+        settings={"train": {"steps": 5, "clips_per_batch": 2}}, images={"train": {"clips_per_batch": 9}}
+    )
+    video, image = (
+        expand(sweep_of(settings=said), scale, IDENTITIES)[0].config.train
+        for said in ({}, {"data": {"benchmark": "coco"}, "train": {"flip": 0.0}})
+    )
+    assert (video.steps, video.clips_per_batch, video.flip) == (5, 2, 0.5)
+    assert (image.steps, image.clips_per_batch, image.flip) == (5, 9, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("initial", "stem"), [("random", None), ("backbone", "resnet18"), ("model", "ifc-resnet18")]
+)
+def test_initial_weights_are_part_of_the_identity(initial: str, stem: str | None) -> None:
+    config = TrialConfig.model_validate({"model": {"backbone": "resnet18"}, "train": {"initial": initial}})
+    assert initial_stem(config) == stem
+    files = [{}, {"resnet18": "a", "ifc-resnet18": "b"}, {"resnet18": "c", "ifc-resnet18": "d"}]
+    keys = {training_identity(config, replace(IDENTITIES, initial_weights=found)) for found in files}
+    assert len(keys) == (1 if stem is None else 3)
+
+
+# ------------------------------------------------------------------------------------------- the paper's tables
+
+
+@pytest.mark.parametrize(
+    ("table", "scale", "trials", "cells"),
+    [
+        ("table1", "paper", 4, 16),
+        ("table1", "tiny", 4, 16),
+        ("table2a", "paper", 10, 20),
+        ("table2a", "tiny", 4, 8),
+        ("table2b", "paper", 5, 10),
+        ("table2c", "paper", 10, 10),
+        ("table2d", "paper", 5, 20),
+        ("table3a", "paper", 20, 80),
+        ("table3b", "paper", 2, 2),
+        ("table3b", "tiny", 4, 4),
+        ("table3c", "paper", 25, 100),
+        ("table3d", "paper", 10, 40),
+    ],
+)
+def test_what_each_table_needs(table: str, scale: str, trials: int, cells: int) -> None:
+    expanded = expand(load_sweep(SWEEPS / f"{table}.yaml"), load_scale(scale), IDENTITIES)
+    assert (len(expanded), sum(len(trial.cells) for trial in expanded)) == (trials, cells)
+
+
+@pytest.mark.parametrize("scale", ["paper", "tiny"])
+def test_tables_share_their_trainings(scale: str) -> None:
+    keys = {
+        name: {trial.key for trial in expand(load_sweep(SWEEPS / f"{name}.yaml"), load_scale(scale), IDENTITIES)}
+        for name in ("table2a", "table2c", "table2d", "table3a", "table3c", "table3d")
+    }
+    ifc = keys["table2d"]
+    assert ifc < keys["table3a"], "strides re-evaluate the IFC of Table 3(a)"
+    assert all(ifc < keys[name] for name in ("table2a", "table2c", "table3c", "table3d"))
+
+
+def test_the_papers_recipe() -> None:
+    video, image = (
+        expand(load_sweep(SWEEPS / f"{name}.yaml"), load_scale("paper"), IDENTITIES)[0].config
+        for name in ("table3a", "table3b")
+    )
+    assert (video.train.steps, video.train.milestones, video.train.clips_per_batch) == (6000, (4000,), 16)
+    assert (video.train.frames_per_clip, video.train.frame_range, video.train.short_sides) == (5, 20, (360, 480))
+    assert (video.train.learning_rate, video.train.backbone_learning_rate) == (1e-4, 1e-5)
+    assert (video.train.weight_decay, video.train.clip_norm, video.train.initial) == (1e-4, 0.01, "model")
+    assert (image.train.steps, image.train.milestones, image.train.clips_per_batch) == (1108800, (739200,), 32)
+    assert (image.train.frames_per_clip, image.inference.window, image.train.initial) == (1, 1, "backbone")
+    assert (min(image.train.short_sides), max(image.train.short_sides)) == (480, 800)
+    assert (image.train.crop_range, image.train.max_long_side) == ((384, 600), 1333)

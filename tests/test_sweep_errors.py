@@ -114,7 +114,26 @@ BAD = {
     ),
     "rows are columns": (
         {"table/rows": "inference.window"},
-        "table: rows and columns are both 'inference.window'",
+        "table: rows and columns name a key twice: inference.window, inference.window",
+    ),
+    "keys that vary together, one value": (
+        {"axes/inference.window, inference.stride": [[3, 2], 5]},
+        "axes.inference.window, inference.stride: 5: allowed: a list of 2 values, one a key",
+    ),
+    "keys that vary together, three values": (
+        {"axes/inference.window, inference.stride": [[3, 2, 1]]},
+        "axes.inference.window, inference.stride: [3, 2, 1]: allowed: a list of 2 values",
+    ),
+    "key in two axes": (
+        {"axes/inference.window, inference.stride": [[3, 2]]},
+        "axes: 'inference.window' stands in two axes",
+    ),
+    "keys that vary together on two sides": (
+        {
+            "axes": {"inference.window, inference.stride": [[3, 2], [5, 4]]},
+            "table": {"rows": "inference.window", "columns": "inference.stride", "cells": ["AP"]},
+        },
+        "table: the keys of axes.inference.window, inference.stride vary together; put them on one side",
     ),
     "unknown metric": ({"table/cells": ["AP", "mAP"]}, "table.cells.1: 'mAP': Input should be 'AP', 'AP50'"),
     "no metric": ({"table/cells": []}, "table.cells: "),

@@ -6,15 +6,38 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from harness.config import DataConfig
 from harness.data.source import DataSource, find_data
+from harness.engine.initial_weights import InitialWeights, find_initial_weights
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
 from harness.sweep import Cell, Identities, Trial, expand
-from harness.sweep_file import ScaleFile, SweepFile, load_scale, load_sweep, scale_file
+from harness.sweep_file import Measure, ScaleFile, SweepFile, load_scale, load_sweep, scale_file
 from model.errors import InputError
+
+Stage = Literal["train_evaluate", "time", "count"]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a stage leaves of each cell, and the row's column that is empty without it."""
+
+    file: str
+    column: str
+
+
+RECORDS: dict[Stage, StageRecord] = {
+    "train_evaluate": StageRecord("metrics.json", "AP"),
+    "time": StageRecord("speed.json", "fps"),
+    "count": StageRecord("flops.json", "flops_g"),
+}
+STAGES: dict[Measure, Stage] = {"ap": "train_evaluate", "speed": "time", "flops": "count"}
+"""The stage that measures it, in the order of work"""
+TAKEN = ("trials", "datasets")
+"""Names of our own in the results folder"""
 
 
 @dataclass(frozen=True)
@@ -27,18 +50,14 @@ class Options:
     reports: Path
     data: Path | None = None
     split: str | None = None
-    """Score ``<split>.json`` instead of the scale's."""
+    """Score this split instead of the data's own."""
+    weights: Path | None = None
+    """Folder of the weights that trainings start from."""
     device: str = "auto"
     workers: int | None = None
     """Trials at a time; None: cores / threads of a training, or 1 on a GPU."""
     retry: bool = False
     """Run failed trials again."""
-
-
-NEEDED = {"metrics.json": "AP", "speed.json": "fps"}
-"""What each record of a cell must hold"""
-TAKEN = ("trials", "datasets")
-"""Names of our own in the results folder"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +68,10 @@ class Plan:
     sweep: SweepFile
     scale: ScaleFile
     source: DataSource
+    weights: InitialWeights
     trials: tuple[Trial, ...]
+    absent: tuple[str, ...] = ()
+    """What a run still lacks (data, weights), one line each; only a dry run goes on without"""
 
     @property
     def folder_name(self) -> str:
@@ -80,74 +102,107 @@ class Plan:
         """Whether the training is finished."""
         return (self.trial_folder(trial) / "trial.json").is_file()
 
-    def record(self, trial: Trial, cell: Cell, name: str) -> dict[str, Any] | None:
-        """A cell's ``metrics.json`` or ``speed.json``; None where it is missing or damaged."""
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is done with each trial, in order."""
+        return tuple(stage for measure, stage in STAGES.items() if measure in self.sweep.measure)
+
+    def record(self, trial: Trial, cell: Cell, stage: Stage) -> dict[str, Any] | None:
+        """What a stage left of a cell; None where it is missing or damaged."""
+        file = RECORDS[stage].file
         try:
-            found: dict[str, Any] = json.loads(self.cell_file(trial, cell, name).read_text(encoding="utf-8"))
+            found: dict[str, Any] = json.loads(self.cell_file(trial, cell, file).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and NEEDED[name] in found else None
+        return found if isinstance(found, dict) and RECORDS[stage].column in found else None
 
-    def without(self, trial: Trial, name: str) -> list[Cell]:
-        """The trial's cells that lack a file, or have a damaged one."""
-        return [cell for cell in trial.cells if self.record(trial, cell, name) is None]
+    def without(self, trial: Trial, stage: Stage) -> list[Cell]:
+        """The trial's cells that lack a stage's record, or have a damaged one."""
+        return [cell for cell in trial.cells if self.record(trial, cell, stage) is None]
 
     def measured_columns(self) -> list[str]:
         """Columns that a finished row has numbers in."""
-        return ["AP", *(["fps"] if "speed" in self.sweep.measure else [])]
+        return [RECORDS[stage].column for stage in self.stages]
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train: counting needs no weights."""
+        return "train_evaluate" in self.stages
 
 
-def make_plan(options: Options) -> Plan:
-    """Read the sweep, the scale and the data's description; nothing is run or written."""
+def make_plan(options: Options, lacking: bool = False) -> Plan:
+    """Read the sweep, the scale and the data's description; nothing is run or written.
+
+    Args:
+        lacking: go on without data and weights that were not named (a dry run); the plan says what is absent.
+    """
     _check_places(options)
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device) is None:
         raise InputError(f"--device: {options.device!r}: allowed: auto, cpu, cuda, cuda:<number>")
     sweep = load_sweep(options.sweep)
     scale = load_scale(options.scale)
+    files = (str(options.sweep), scale_file(options.scale))
+    _check_report(sweep, files[0])
     overrides: dict[str, Any] = {}
     if options.data is not None:
-        overrides["data.kind"] = "youtube_vis"
+        overrides["data.kind"] = "folder"
     if options.split is not None:
         overrides["data.valid"] = options.split
-    anything = Identities("", "", "", "")
-    files = (str(options.sweep), scale_file(options.scale))
-    _check_report(sweep, str(options.sweep))
-    config = expand(sweep, scale, anything, overrides, *files)[0].config
-    if options.split is not None and re.fullmatch(r"[\w.-]+", options.split) is None:
-        raise InputError(
-            f"--split: {options.split!r}: allowed: the name of a json of the folder, such as valid"
-        )
-    if options.split is not None and config.data.kind == "synthetic":
-        raise InputError(
-            f"--split: {options.split!r}: embedded data has the split 'valid' only; needs --data"
-        )
-    source = find_data(config.data, options.data, str(options.sweep))
-    overrides["model.num_classes"] = source.num_classes
+    unknown = Identities("", "", "", "")
+    config = expand(sweep, scale, unknown, overrides, *files)[0].config
+    _check_split(options, config.data)
+    absent: list[str] = []
+    source = _source(sweep, config.data, options, lacking, absent)
+    if source.num_classes is not None:
+        overrides["model.num_classes"] = source.num_classes
+        _check_classes(sweep, scale, source, files)
+    if source.config.valid is not None:
+        overrides["data.valid"] = source.config.valid
+    configs = [trial.config for trial in expand(sweep, scale, unknown, overrides, *files)]
+    weights = find_initial_weights(configs, options.weights, files[0], absent if lacking else None)
     identities = Identities(
         source.train_identity,
         source.valid_identity,
         code_version(TRAINING_CODE),
         code_version(EVALUATION_CODE),
+        weights.checksums,
     )
     trials = expand(sweep, scale, identities, overrides, *files)
-    _check_classes(sweep, scale, source, files)
-    return Plan(options, sweep, scale, source, tuple(trials))
+    return Plan(options, sweep, scale, source, weights, tuple(trials), tuple(absent))
+
+
+def _source(
+    sweep: SweepFile, config: DataConfig, options: Options, lacking: bool, absent: list[str]
+) -> DataSource:
+    """The data, or a stand-in without videos where a dry run or a count needs none."""
+    if "ap" not in sweep.measure:
+        return no_data(config, "no data is needed")
+    try:
+        return find_data(config, options.data, str(options.sweep))
+    except NoDataNamedError as error:
+        if not lacking:
+            raise
+        absent.append(str(error))
+        return no_data(config, f"{BENCHMARKS[config.benchmark].title}, not there")
 
 
 def _check_report(sweep: SweepFile, file: str) -> None:
     """Refuse before the first training what would spoil the table after the last."""
-    for key in sweep.axes:
-        if key not in (sweep.table.rows, sweep.table.columns):
-            raise InputError(f"{file}: axes.{key}: neither the table's rows nor its columns; tables have two")
+    for key in sweep.varied_keys():
+        if key not in (*sweep.table.rows, *sweep.table.columns):
+            raise InputError(f"{file}: axes.{key}: neither among the table's rows nor its columns")
     if sweep.name in TAKEN:
         raise InputError(f"{file}: name: {sweep.name!r}: taken; allowed: any but {', '.join(TAKEN)}")
     if sweep.std_table == sweep.name:
         raise InputError(f"{file}: std_table: {sweep.std_table!r}: must differ from name")
-    if "ap" not in sweep.measure:
-        raise InputError(f"{file}: measure: {list(sweep.measure)}: 'ap' is always measured; name it too")
+    if "speed" in sweep.measure and "ap" not in sweep.measure:
+        raise InputError(f"{file}: measure: {list(sweep.measure)}: 'speed' is of trained weights; add 'ap'")
     for metric in (*sweep.table.cells, *sweep.figures):
-        if metric in ("fps", "peak_memory_gb") and "speed" not in sweep.measure:
-            raise InputError(f"{file}: {metric}: shown but not measured; add 'speed' to measure")
+        needed = {"fps": "speed", "peak_memory_gb": "speed", "flops_g": "flops"}.get(metric, "ap")
+        if needed not in sweep.measure:
+            raise InputError(f"{file}: {metric}: shown but not measured; add {needed!r} to measure")
+    if sweep.figures and not sweep.table.columns:
+        raise InputError(f"{file}: figures: drawn against the table's columns, and it has none")
     tables = yaml.safe_load((PROJECT / "harness" / "paper.yaml").read_text(encoding="utf-8"))
     for key, name in (("paper", sweep.paper), ("paper_std", sweep.paper_std)):
         if name is not None and name not in tables:
@@ -158,7 +213,7 @@ def _check_report(sweep: SweepFile, file: str) -> None:
 
 def _check_classes(sweep: SweepFile, scale: ScaleFile, source: DataSource, files: tuple[str, str]) -> None:
     """The number of classes is the data's: any other would train a class as "no object"."""
-    if "model.num_classes" in sweep.axes:
+    if "model.num_classes" in sweep.varied_keys():
         raise InputError(f"{files[0]}: axes.model.num_classes: given by the data; no axis")
     for file, settings in zip(files, (sweep.settings, scale.settings), strict=True):
         said = settings.get("model", {}).get("num_classes", source.num_classes)
@@ -166,6 +221,17 @@ def _check_classes(sweep: SweepFile, scale: ScaleFile, source: DataSource, files
             raise InputError(
                 f"{file}: model.num_classes: {said}: {source.name} has {source.num_classes}; leave it out"
             )
+
+
+def _check_split(options: Options, config: DataConfig) -> None:
+    if options.split is None:
+        return
+    if re.fullmatch(r"[\w.-]+", options.split) is None:
+        raise InputError(f"--split: {options.split!r}: allowed: the name of a split, such as valid")
+    if config.kind == "synthetic":
+        raise InputError(
+            f"--split: {options.split!r}: embedded data has the split 'valid' only; needs --data"
+        )
 
 
 def _check_places(options: Options) -> None:

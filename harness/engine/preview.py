@@ -9,13 +9,13 @@ from tabulate import tabulate
 
 from harness.engine.plan import Plan
 from harness.store import row_status
-from harness.sweep import is_evaluation_key
+from harness.sweep import Trial, is_evaluation_key
 
 
 def preview(plan: Plan, console: Console) -> None:
     """Print trials with their states, then counts. Writes nothing."""
-    trained_keys = [key for key in plan.sweep.axes if not is_evaluation_key(key)]
-    evaluated_keys = [key for key in plan.sweep.axes if is_evaluation_key(key)]
+    trained_keys = [key for key in plan.sweep.varied_keys() if not is_evaluation_key(key)]
+    evaluated_keys = [key for key in plan.sweep.varied_keys() if is_evaluation_key(key)]
     lines = []
     states: Counter[str] = Counter()
     for trial in plan.trials:
@@ -31,7 +31,7 @@ def preview(plan: Plan, console: Console) -> None:
             [
                 *(varied[key] for key in trained_keys),
                 trial.seed,
-                "done" if plan.is_trained(trial) else "pending",
+                _training(plan, trial),
                 ", ".join(settings),
                 ", ".join(f"{count} {state}" for state, count in sorted(Counter(found).items())),
                 trial.key,
@@ -39,13 +39,29 @@ def preview(plan: Plan, console: Console) -> None:
         )
     heads = [*trained_keys, "seed", "training", " x ".join(evaluated_keys) or "evaluated", "cells", "trial"]
     console.print(tabulate(lines, heads, tablefmt="simple", disable_numparse=True), markup=False)
-    left = sum(not plan.is_trained(trial) for trial in plan.trials)
-    cells = sum(states.values())
     console.print()
     console.print(f"{plan.sweep.name}: {plan.sweep.title}", markup=False)
     console.print(f"scale {plan.scale.name}: {plan.scale.description}", markup=False)
     console.print(f"data {plan.source.name}: {plan.source.description}", markup=False)
-    console.print(
-        f"{len(plan.trials)} trials, {cells} cells; left: {left} trainings, {cells - states['done']} cells "
-        f"({states['failed']} failed)"
+    for line in plan.absent:
+        console.print(f"still lacking: {line}", markup=False)
+    console.print(_counts(plan, states), markup=False)
+
+
+def _training(plan: Plan, trial: Trial) -> str:
+    if not plan.trains:
+        return "none needed"
+    return "done" if plan.is_trained(trial) else "pending"
+
+
+def _counts(plan: Plan, states: Counter[str]) -> str:
+    """What the sweep comes to, and what of it is left."""
+    trials, cells = len(plan.trials), sum(states.values())
+    names = {"train_evaluate": "evaluated", "time": "timed", "count": "counted"}
+    work = " and ".join(names[stage] for stage in plan.stages)
+    trainings = trials if plan.trains else 0
+    left = sum(not plan.is_trained(trial) for trial in plan.trials) if plan.trains else 0
+    return (
+        f"{trials} trials: {trainings} trainings, {cells} evaluations (each {work}); left: {left} trainings, "
+        f"{cells - states['done']} evaluations ({states['failed']} failed)"
     )

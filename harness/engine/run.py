@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
-from harness.engine.plan import Plan
+from harness.engine.plan import RECORDS, Plan, Stage
 from harness.engine.processes import ProcessJob, run_jobs
 from harness.engine.progress import TrialProgress, WorkLeft, show
 from harness.provenance import (
@@ -32,8 +32,8 @@ from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, row_status, set_aside,
 from harness.sweep import Cell, Trial, trial_cells
 from model.errors import InputError
 
-Stage = Literal["train_evaluate", "time"]
-STAGE_RESULT: dict[Stage, str] = {"train_evaluate": "metrics.json", "time": "speed.json"}
+ALONE: tuple[Stage, ...] = ("time",)
+"""Stages that run one process at a time: another one beside it would slow what is measured."""
 INPUT_ERROR_STATUS = 2
 
 
@@ -47,7 +47,6 @@ class Runner:
         needed = plan.measured_columns()
         states = {cell.key: row_status(plan.rows, cell.key, needed) for _, cell in self.cells}
         self.status = {key: state for key, state in states.items() if state is not None}
-        self.timed = "speed" in plan.sweep.measure
         self.code = {"code_version": f"{code_version(TRAINING_CODE)}-{code_version(EVALUATION_CODE)}"}
 
     def run(self) -> bool:
@@ -76,30 +75,24 @@ class Runner:
         plan = self.plan
         self.code |= git_state()
         data = plan.source.root(plan.options.results / "datasets", self._generating())
-        untrained = [t for t in trials if plan.without(t, STAGE_RESULT["train_evaluate"])]
         workers = plan.options.workers or default_workers(plan)
-        steps = sum(t.config.train.steps for t in untrained if not plan.is_trained(t))
-        stages: list[Stage] = ["train_evaluate", "time"] if self.timed else ["train_evaluate"]
-        cells = sum(len(plan.without(t, STAGE_RESULT[stage])) for t in trials for stage in stages)
+        untrained = [t for t in trials if not plan.is_trained(t)] if plan.trains else []
+        steps = sum(trial.config.train.steps for trial in untrained)
+        cells = sum(len(plan.without(trial, stage)) for trial in trials for stage in plan.stages)
         with show(self.console, WorkLeft(steps, cells, workers)) as progress:
             self._update_rows(trials, progress)
-            self._run_stage("train_evaluate", untrained, data, workers, progress)
-            if self.timed:
-                # Alone on the machine: another trial beside it would slow what is measured.
-                ready = [
-                    t
-                    for t in trials
-                    if not plan.without(t, STAGE_RESULT["train_evaluate"])
-                    and plan.without(t, STAGE_RESULT["time"])
-                ]
-                self._run_stage("time", ready, data, 1, progress)
+            for stage in plan.stages:
+                left = [trial for trial in trials if plan.without(trial, stage)]
+                if stage == "time":  # needs weights that were scored
+                    left = [trial for trial in left if not plan.without(trial, "train_evaluate")]
+                self._run_stage(stage, left, data, 1 if stage in ALONE else workers, progress)
 
     def _run_stage(
         self, stage: Stage, trials: list[Trial], data: Path, workers: int, progress: TrialProgress
     ) -> None:
         """Run one stage of these trials; failures become rows, refused input ends the sweep."""
         plan = self.plan
-        jobs = {trial.label(plan.sweep.axes): trial for trial in trials}
+        jobs = {trial.label(): trial for trial in trials}
         threads = stage_threads(plan, stage)
         processes = [
             ProcessJob(
@@ -126,13 +119,15 @@ class Runner:
     def _write_job(self, stage: Stage, trial: Trial, data: Path, threads: int) -> Path:
         folder = self.plan.trial_folder(trial)
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = self.plan.without(trial, STAGE_RESULT[stage])
+        wanted = self.plan.without(trial, stage)
+        initial = self.plan.weights.file(trial.config)
         job = {
             "stage": stage,
             "trial": trial.key,
             "seed": trial.seed,
             "folder": str(folder.resolve()),
             "data": str(data.resolve()),
+            "initial_weights": None if initial is None else str(initial.resolve()),
             "config": trial.config.model_dump(mode="json"),
             "cells": [{"key": cell.key, "config": cell.config.model_dump(mode="json")} for cell in wanted],
             "device": self.plan.options.device,
@@ -157,13 +152,14 @@ class Runner:
 
     def _measurements(self, trial: Trial, cell: Cell) -> dict[str, Any] | None:
         """What the cell's files say, None while one is missing."""
-        names = [STAGE_RESULT["train_evaluate"], *([STAGE_RESULT["time"]] if self.timed else [])]
-        records = [self.plan.record(trial, cell, name) for name in names]
-        if not self.plan.is_trained(trial) or None in records:
+        records = [self.plan.record(trial, cell, stage) for stage in self.plan.stages]
+        if None in records or (self.plan.trains and not self.plan.is_trained(trial)):
             return None
         found: dict[str, Any] = {}
         for record in records:
             found |= record or {}
+        if not self.plan.trains:
+            return found
         trained = json.loads((self.plan.trial_folder(trial) / "trial.json").read_text(encoding="utf-8"))
         found |= {name: trained[name] for name in ("train_started", "train_finished", "train_seconds")}
         return found | {"train_hardware": trained["hardware"], "train_threads": trained["threads"]}
@@ -194,6 +190,7 @@ class Runner:
             "data_kind": plan.source.config.kind,
             "data_description": plan.source.description,
             "split": cell.config.data.valid,
+            "initial_weights": plan.weights.name(cell.config) if plan.trains else None,
             "train_data": plan.source.train_identity,
             "valid_data": plan.source.valid_identity,
             **self.code,
@@ -238,7 +235,7 @@ def default_workers(plan: Plan) -> int:
 def stage_threads(plan: Plan, stage: Stage) -> int:
     """Threads of one process: the recipe's for training, all cores for timing."""
     wanted = plan.trials[0].config.train.threads
-    return wanted if stage == "train_evaluate" and wanted is not None else cores()
+    return wanted if stage not in ALONE and wanted is not None else cores()
 
 
 def cores() -> int:

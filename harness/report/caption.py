@@ -7,13 +7,22 @@ from dataclasses import dataclass
 
 from harness.report.selection import Selection, configured
 from harness.report.statistics import Cell, Place, sigma_range
-from harness.report.table_spec import HARDWARE_METRICS, TableSpec, metric_name
+from harness.report.table_spec import HARDWARE_METRICS, TableSpec, decimals, is_counted, metric_name
 
 FPS_DEFINITION = "FPS = frames / total seconds from decoded frames to full-size masks, tracking included"
 MEMORY_KINDS = {
     "process resident": "Memory is the peak resident size of the process, weights and libraries included",
     "cuda allocated": "Memory is the peak that torch allocated on the device",
 }
+PAPER_CONDITIONS = {
+    "table2a_main": "YouTube-VIS 2019 valid, RTX 2080 Ti",
+    "table2b_ytvis2021": "YouTube-VIS 2021 valid",
+    "table2d_strides": "YouTube-VIS 2019 valid, RTX 2080 Ti",
+    "table3a_encoders": "YouTube-VIS 2019 valid, V100",
+    "table4a_std_of_3a": "YouTube-VIS 2019 valid, V100",
+    "table3b_coco_val": "COCO val 2017",
+}
+"""Where the paper measured; YouTube-VIS 2019 valid unless said otherwise"""
 NOISY_PASSES = 0.2
 """Passes of one cell that differ by more than this part of their median are worth a word."""
 FEW_RUNS = 5
@@ -28,8 +37,12 @@ class Sentence:
     loud: bool = False
 
 
-def mean_caption(spec: TableSpec, selection: Selection, cells: Mapping[Place, Cell]) -> list[Sentence]:
+def mean_caption(
+    spec: TableSpec, selection: Selection, cells: Mapping[Place, Cell], paper: Mapping[Place, float]
+) -> list[Sentence]:
     """Sentences under a table of means."""
+    if is_counted(spec.cells):
+        return _counted_caption(spec, selection, cells, paper)
     runs = len(spec.seeds)
     if runs > 1:
         what = f"Mean ± sample standard deviation (ddof = 1) over n = {runs} seeds a cell."
@@ -44,6 +57,31 @@ def mean_caption(spec: TableSpec, selection: Selection, cells: Mapping[Place, Ce
         *_left_out(spec, selection),
         *_paper(spec.paper, selection),
     ]
+
+
+def _counted_caption(
+    spec: TableSpec, selection: Selection, cells: Mapping[Place, Cell], paper: Mapping[Place, float]
+) -> list[Sentence]:
+    """Sentences under a table of counts: no seed, no data, no machine."""
+    said = [
+        Sentence(_stop(spec.title)),
+        Sentence(
+            "Counted from the modules: every matrix product of the encoder, and 5 for each element of a layer"
+            " norm; softmax, biases and the rest of the model count nothing."
+        ),
+        *_short_cells(cells.values()),
+        *_origin(spec, selection),
+        *_left_out(spec, selection),
+    ]
+    if paper:
+        digits = {where: decimals(where[2]) for where in paper}
+        ours = {where: cells[where].mean for where in paper}
+        equal = sum(
+            value is not None and f"{value:.{digits[where]}f}" == f"{paper[where]:.{digits[where]}f}"
+            for where, value in ours.items()
+        )
+        said.append(Sentence(f"{equal} of the paper's {len(paper)} numbers are met to their last digit."))
+    return said
 
 
 def std_caption(
@@ -121,7 +159,7 @@ def _trained(spec: TableSpec, selection: Selection) -> Sentence:
     size = ""
     if None not in (backbone, steps, clips, frames):
         size = f" (backbone {backbone}, {steps} steps of {clips} clips of {frames} frames)"
-    then = " and evaluated at every window of T frames" if spec.columns == "inference.window" else ""
+    then = " and evaluated at every window of T frames" if "inference.window" in (*spec.rows.keys, *spec.columns.keys) else ""
     return Sentence(f"A model is trained once for each variant and seed{size}{then}.")
 
 
@@ -168,7 +206,7 @@ def _origin(spec: TableSpec, selection: Selection) -> list[Sentence]:
 
 def _left_out(spec: TableSpec, selection: Selection) -> list[Sentence]:
     said = []
-    planned = len(spec.row_order) * len(spec.column_order) * len(spec.seeds)
+    planned = len(spec.rows.order) * len(spec.columns.order) * len(spec.seeds)
     missing = sum(len(seeds) for _, _, seeds in selection.missing)
     if missing:
         said.append(f"{missing} of {planned} planned evaluations are missing.")
@@ -190,6 +228,7 @@ def _left_out(spec: TableSpec, selection: Selection) -> list[Sentence]:
 def _paper(key: str | None, selection: Selection) -> list[Sentence]:
     if key is None:
         return []
+    conditions = PAPER_CONDITIONS.get(key, "YouTube-VIS 2019 valid")
     synthetic = selection.used.empty or is_synthetic(selection)
     why = (
         "other data, scale and hardware"
@@ -198,7 +237,7 @@ def _paper(key: str | None, selection: Selection) -> list[Sentence]:
     )
     return [
         Sentence(
-            "The paper's numbers (NeurIPS 2021, YouTube-VIS 2019 valid, V100) are printed for orientation"
+            f"The paper's numbers (NeurIPS 2021, {conditions}) are printed for orientation"
             f" and are not comparable: {why}."
         )
     ]

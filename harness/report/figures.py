@@ -14,10 +14,9 @@ from harness.report.statistics import Cell
 from harness.report.table_spec import (
     HARDWARE_METRICS,
     TableSpec,
-    Value,
-    axis_title,
-    canonical,
+    Values,
     metric_name,
+    place,
 )
 from harness.report.tables import row_label, table_cells
 
@@ -72,9 +71,9 @@ def draw(spec: TableSpec, selection: Selection, metric: str) -> dict[str, bytes]
         cells = table_cells(spec, selection, (metric,))
         axes.set_title(_title(spec, selection, {cell.n for cell in cells.values() if cell.n}))
         lines = []
-        for index, row in enumerate(spec.row_order):
-            line = [cells[canonical(row), canonical(column), metric] for column in spec.column_order]
-            offset = DODGE * (index - (len(spec.row_order) - 1) / 2)
+        for index, row in enumerate(spec.rows.order):
+            line = [cells[place(row), column, metric] for column in spec.columns.places]
+            offset = DODGE * (index - (len(spec.rows.order) - 1) / 2)
             lines.append(_line(axes, line, offset, index, row_label(spec, row, selection)))
             if any(cell.n for cell in line):
                 _seeds(axes, spec, selection, row, metric, offset, index)
@@ -90,10 +89,10 @@ def draw(spec: TableSpec, selection: Selection, metric: str) -> dict[str, bytes]
 
 def _axes(axes: Axes, spec: TableSpec, metric: str) -> None:
     """Columns stand at equal distances in their order, as in the table."""
-    count = len(spec.column_order)
-    axes.set_xticks(range(count), [canonical(value) for value in spec.column_order])
+    count = len(spec.columns.order)
+    axes.set_xticks(range(count), spec.columns.places)
     axes.set_xlim(-0.4, count - 0.6)
-    axes.set_xlabel(axis_title(spec.columns))
+    axes.set_xlabel(spec.columns.title)
     unit = {"fps": " (frames/s)", "peak_memory_gb": ""}.get(metric, " (%)")
     axes.set_ylabel(metric_name(metric) + unit)
     axes.grid(axis="y", color="0.9", linewidth=0.5)
@@ -136,11 +135,11 @@ def _line(axes: Axes, cells: list[Cell], offset: float, index: int, label: str) 
 
 
 def _seeds(
-    axes: Axes, spec: TableSpec, selection: Selection, row: Value, metric: str, offset: float, index: int
+    axes: Axes, spec: TableSpec, selection: Selection, row: Values, metric: str, offset: float, index: int
 ) -> None:
     """Single runs as dots. Rows that did not finish are not among ``used``."""
-    used = selection.used[selection.used["row_key"] == canonical(row)]
-    positions = {canonical(value): place for place, value in enumerate(spec.column_order)}
+    used = selection.used[selection.used["row_key"] == place(row)]
+    positions = {name: number for number, name in enumerate(spec.columns.places)}
     axes.plot(
         used["column_key"].map(positions).astype(float) + offset,
         pd.to_numeric(used[metric], errors="coerce"),

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from harness.report import escape
 from harness.report.selection import Selection, select
 from harness.report.statistics import Cell
-from harness.report.table_spec import TableSpec, canonical, metric_name, value_label
+from harness.report.table_spec import TableSpec, canonical, decimals, metric_name, place
 from harness.report.tables import (
     MISSING,
     Table,
@@ -101,8 +101,7 @@ def _failures(spec: TableSpec, selection: Selection) -> list[dict[str, str]]:
     return [
         {
             "trial": _text(row.get("trial")),
-            spec.rows: _text(row.get(spec.rows)),
-            spec.columns: _text(row.get(spec.columns)),
+            **{key: _text(row.get(key)) for key in (*spec.rows.keys, *spec.columns.keys)},
             "seed": _text(row.get("seed")),
             "status": _text(row.get("status")) + (" (superseded)" if row["superseded"] else ""),
             "error": _text(row.get("error")),
@@ -112,35 +111,40 @@ def _failures(spec: TableSpec, selection: Selection) -> list[dict[str, str]]:
 
 
 def _gaps(spec: TableSpec, selection: Selection) -> list[dict[str, str]]:
-    names = {canonical(value): row_label(spec, value, selection) for value in spec.row_order}
-    heads = {canonical(value): value_label(spec.columns, value) for value in spec.column_order}
+    names = {place(values): row_label(spec, values, selection) for values in spec.rows.order}
+    heads = {place(values): spec.columns.label(values) for values in spec.columns.order}
     return [
-        {spec.rows: names[row], spec.columns: heads[column], "seeds": ", ".join(map(str, seeds))}
+        {**_sides(spec, names[row], heads[column]), "seeds": ", ".join(map(str, seeds))}
         for row, column, seeds in selection.missing
     ]
+
+
+def _sides(spec: TableSpec, row: str, column: str) -> dict[str, str]:
+    """Row and, if the table has columns, column of a listed cell."""
+    named = {", ".join(spec.rows.keys): row}
+    return {**named, ", ".join(spec.columns.keys): column} if spec.columns.keys else named
 
 
 def _details(spec: TableSpec, selection: Selection) -> list[dict[str, str]]:
     """Mean, deviation, n and range of each cell, one a line."""
     cells = table_cells(spec, selection, spec.cells)
     lines = []
-    for row in spec.row_order:
-        for column in spec.column_order:
+    for row in spec.rows.order:
+        for column in spec.columns.order:
             for metric in spec.cells:
                 lines.append(
                     {
-                        spec.rows: row_label(spec, row, selection),
-                        spec.columns: value_label(spec.columns, column),
+                        **_sides(spec, row_label(spec, row, selection), spec.columns.label(column)),
                         "metric": metric_name(metric),
-                        **_numbers(cells[canonical(row), canonical(column), metric]),
+                        **_numbers(cells[place(row), place(column), metric], decimals(metric)),
                     }
                 )
     return lines
 
 
-def _numbers(cell: Cell) -> dict[str, str]:
+def _numbers(cell: Cell, digits: int) -> dict[str, str]:
     named = {"mean": cell.mean, "SD (ddof=1)": cell.sd, "min": cell.low, "max": cell.high}
-    shown = {name: MISSING if value is None else f"{value:.1f}" for name, value in named.items()}
+    shown = {name: MISSING if value is None else f"{value:.{digits}f}" for name, value in named.items()}
     return {**shown, "n": f"{cell.n}/{cell.planned}"}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 
-from harness.report.table_spec import METRIC_NAMES, TableSpec, canonical
+from harness.report.table_spec import METRIC_NAMES, Side, TableSpec, canonical, place
 from model.errors import InputError
 
 UNKNOWN = "unknown"
@@ -61,8 +61,8 @@ def select(spec: TableSpec, rows: pd.DataFrame) -> Selection:
     """
     table = _with_keys(spec, rows)
     planned = (
-        table["row_key"].isin([canonical(value) for value in spec.row_order])
-        & table["column_key"].isin([canonical(value) for value in spec.column_order])
+        table["row_key"].isin(spec.rows.places)
+        & table["column_key"].isin(spec.columns.places)
         & table["seed_key"].isin([str(seed) for seed in spec.seeds])
         & (table["scale_key"] == spec.scale)
     )
@@ -96,7 +96,7 @@ def configured(rows: pd.DataFrame, section: str, key: str) -> str | None:
 
 def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
     """A copy with the columns that are compared, as text."""
-    needed = [spec.rows, spec.columns, "seed", "status", "trial"]
+    needed = [*spec.rows.keys, *spec.columns.keys, "seed", "status", "trial"]
     lacking = [name for name in needed if name not in rows.columns]
     if len(rows) and lacking:
         raise InputError(f"table {spec.name}: the rows have no column {', '.join(map(repr, lacking))}")
@@ -108,8 +108,8 @@ def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
 
     # A failed trial's row has no window; the other numbers of that column are then floats.
     table = rows.reset_index(drop=True).reindex(columns=[*rows.columns, *lacking])
-    table["row_key"] = table[spec.rows].map(canonical).astype(object)
-    table["column_key"] = table[spec.columns].map(canonical).astype(object)
+    table["row_key"] = _places(table, spec.rows)
+    table["column_key"] = _places(table, spec.columns)
     table["seed_key"] = table["seed"].map(canonical).astype(object)
     table["scale_key"] = table.get("scale", spec.scale)
     finished = table["finished"] if "finished" in table else pd.Series(pd.NaT, index=table.index)
@@ -117,9 +117,15 @@ def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def _places(table: pd.DataFrame, side: Side) -> pd.Series[Any]:
+    """The side's place of each row, as text."""
+    values = zip(*(table[key] for key in side.keys), strict=True) if side.keys else [()] * len(table)
+    return pd.Series([place(tuple(each)) for each in values], index=table.index, dtype=object)
+
+
 def _missing(spec: TableSpec, used: pd.DataFrame) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     there = set(zip(used["row_key"], used["column_key"], used["seed_key"], strict=True))
-    places = [(canonical(row), canonical(column)) for row in spec.row_order for column in spec.column_order]
+    places = [(row, column) for row in spec.rows.places for column in spec.columns.places]
     gaps = [
         (row, column, tuple(seed for seed in spec.seeds if (row, column, str(seed)) not in there))
         for row, column in places

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtri
 
-from harness.report.table_spec import TableSpec, canonical
+from harness.report.table_spec import TableSpec
 
 Place = tuple[str, str, str]
 """(row, column, metric), row and column in their canonical spelling."""
@@ -50,8 +50,8 @@ def summarise(values: Iterable[float], planned: int) -> Cell:
 def grid(spec: TableSpec, used: pd.DataFrame, metrics: Iterable[str]) -> dict[Place, Cell]:
     """Every planned cell. ``used`` holds finished runs only, one for each (row, column, seed)."""
     cells: dict[Place, Cell] = {}
-    for row in map(canonical, spec.row_order):
-        for column in map(canonical, spec.column_order):
+    for row in spec.rows.places:
+        for column in spec.columns.places:
             here = used[(used["row_key"] == row) & (used["column_key"] == column)]
             for metric in metrics:
                 values = pd.to_numeric(here[metric], errors="coerce") if metric in here else ()

@@ -12,7 +12,7 @@ from harness.data.ytvis import load_dataset
 from harness.engine.plan import Plan
 from harness.provenance import PROJECT, code_version
 from harness.report.report import write_report, write_whole
-from harness.report.table_spec import TableSpec, value_label
+from harness.report.table_spec import Side, TableSpec
 from harness.report.tables import terminal_table
 from harness.report.tracks import Prediction, draw_tracks
 from harness.store import read_rows
@@ -50,18 +50,22 @@ def table_spec(plan: Plan) -> TableSpec:
     return TableSpec(
         name=sweep.name,
         title=sweep.title,
-        rows=sweep.table.rows,
-        columns=sweep.table.columns,
+        rows=_side(plan, sweep.table.rows),
+        columns=_side(plan, sweep.table.columns),
         cells=sweep.table.cells,
         paper=sweep.paper,
         paper_std=sweep.paper_std,
         std_name=sweep.std_table,
-        row_order=sweep.axes[sweep.table.rows],
-        column_order=sweep.axes[sweep.table.columns],
         seeds=tuple(dict.fromkeys(trial.seed for trial in plan.trials)),
         scale=plan.scale.name,
         figures=sweep.figures,
     )
+
+
+def _side(plan: Plan, keys: tuple[str, ...]) -> Side:
+    """The values these keys take together, in the order of the sweep file."""
+    points = (tuple(dict(cell.varied)[key] for key in keys) for _, cell in trial_cells(list(plan.trials)))
+    return Side(keys, tuple(dict.fromkeys(points)))
 
 
 def _origin(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> str:
@@ -92,19 +96,18 @@ def _picture(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> li
     The rows alone make every table and figure; this picture also needs ``results.json`` and the frames.
     """
     predictions = []
-    for value in spec.row_order:
+    last = spec.columns.order[-1]
+    for values in spec.rows.order:
         for trial, cell in cells:
             varied = dict(cell.varied)
-            if trial.seed == spec.seeds[0] and (varied[spec.rows], varied[spec.columns]) == (
-                value,
-                spec.column_order[-1],
-            ):
+            row, column = (tuple(varied[key] for key in side.keys) for side in (spec.rows, spec.columns))
+            if trial.seed == spec.seeds[0] and (row, column) == (values, last):
                 results = plan.cell_file(trial, cell, "results.json")
-                predictions.append(Prediction(value_label(spec.rows, value), results))
+                predictions.append(Prediction(spec.rows.label(values), results))
     predictions = [prediction for prediction in predictions if prediction.results.is_file()]
     if not predictions:
         return []
     dataset = load_dataset(plan.source.root(plan.options.results / "datasets"), plan.source.config.valid)
-    column = value_label(spec.columns, spec.column_order[-1])
-    title = f"{spec.name}, scale {spec.scale}: tracks of seed {spec.seeds[0]} at {column}, score above 0.3"
+    at = f" at {spec.columns.label(last)}" if last else ""
+    title = f"{spec.name}, scale {spec.scale}: tracks of seed {spec.seeds[0]}{at}, score above 0.3"
     return [draw_tracks(dataset, predictions, title, plan.report / f"{spec.name}_tracks.png")]

@@ -7,6 +7,37 @@ from dataclasses import dataclass
 Value = str | int | float | bool | None
 """A value of a varied configuration key, as YAML gives it."""
 
+Values = tuple[Value, ...]
+"""One value for each key of a side."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What runs down a table, or across it: some keys, and the values that they take together."""
+
+    keys: tuple[str, ...]
+    """Dotted configuration keys, such as ``model.encoder``; none where the metrics alone stand across."""
+    order: tuple[Values, ...]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The canonical name of each of ``order``."""
+        return tuple(place(values) for values in self.order)
+
+    @property
+    def title(self) -> str:
+        """Name of the side for a head or a figure."""
+        return ", ".join(axis_title(key) for key in self.keys)
+
+    def label(self, values: Values) -> str:
+        """Printed name of some values."""
+        return ", ".join(value_label(key, value) for key, value in zip(self.keys, values, strict=True))
+
+
+def place(values: Values) -> str:
+    """One spelling for the values of a side."""
+    return " / ".join(canonical(value) for value in values)
+
 
 @dataclass(frozen=True)
 class TableSpec:
@@ -15,20 +46,17 @@ class TableSpec:
     name: str
     """Stem of the files, such as ``table3a``."""
     title: str
-    rows: str
-    """Dotted configuration key down the table, such as ``model.encoder``."""
-    columns: str
-    """Dotted configuration key across the table, such as ``inference.window``."""
+    rows: Side
+    columns: Side
     cells: tuple[str, ...]
-    """Metrics of a cell: AP, AP50, AP75, AR1, AR10 (percent), fps (frames a second), peak_memory_gb."""
+    """Metrics of a cell: AP, AP50, AP75, AR1, AR10 (percent), fps (frames a second), peak_memory_gb, flops_g
+    (10^9 multiply-adds)."""
     paper: str | None
     """Key of ``harness/paper.yaml`` with the paper's means."""
     paper_std: str | None
     """Key of ``harness/paper.yaml`` with the paper's standard deviations."""
     std_name: str | None
     """Stem of the table of standard deviations; None makes none."""
-    row_order: tuple[Value, ...]
-    column_order: tuple[Value, ...]
     seeds: tuple[int, ...]
     """The planned seeds of each cell: what n is compared with."""
     scale: str
@@ -44,7 +72,11 @@ METRIC_NAMES = {
     "AR10": "AR10",
     "fps": "FPS",
     "peak_memory_gb": "Mem. (GB)",
+    "flops_g": "FLOPs (G)",
 }
+
+COUNTED_METRICS = ("flops_g",)
+"""Metrics that are counted, not measured: no seed, no data and no machine changes them."""
 
 HARDWARE_METRICS = ("fps", "peak_memory_gb")
 """Metrics that belong to a machine: never put together across machines."""
@@ -56,6 +88,9 @@ AXIS_TITLES = {
     "model.encoder": "Encoder",
     "model.memory_tokens": "Memory tokens",
     "model.memory_mixing": "Memory mixing",
+    "model.backbone": "Backbone",
+    "train.matching": "Matching",
+    "flops.resolution": "Frame size",
     "inference.window": "Window T (frames)",
     "inference.stride": "Stride S (frames)",
 }
@@ -67,6 +102,13 @@ _VALUE_NAMES = {
     "ifc": "IFC",
     "unified": "Unified",
     "decomposed": "Decomposed",
+    "resnet18": "R18",
+    "resnet50": "R50",
+    "resnet101": "R101",
+    "tiny": "Tiny",
+    "tiny_deep": "Tiny, deep",
+    "box": "Box-based",
+    "mask": "Mask-based",
 }
 
 
@@ -83,7 +125,7 @@ def axis_title(key: str) -> str:
 
 
 def value_label(key: str, value: Value) -> str:
-    """Name of a value: ``T=5``, ``No Comm``, or ``threads=2`` for a key the paper has no letter for."""
+    """Name of a value: ``T=5``, ``No Comm``, or ``dropout=0.1`` for a key without a name or letter here."""
     text = canonical(value)
     if key in AXIS_LETTERS:
         return f"{AXIS_LETTERS[key]}={text}"
@@ -95,3 +137,13 @@ def value_label(key: str, value: Value) -> str:
 def metric_name(metric: str) -> str:
     """Printed name of a metric."""
     return METRIC_NAMES.get(metric, metric)
+
+
+def decimals(metric: str) -> int:
+    """Digits behind the point, as the paper prints them."""
+    return 2 if metric in COUNTED_METRICS else 1
+
+
+def is_counted(metrics: tuple[str, ...]) -> bool:
+    """Whether nothing was trained or measured for these metrics."""
+    return all(metric in COUNTED_METRICS for metric in metrics)

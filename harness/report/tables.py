@@ -21,11 +21,11 @@ from harness.report.statistics import Cell, Place, grid
 from harness.report.table_spec import (
     HARDWARE_METRICS,
     TableSpec,
-    Value,
-    axis_title,
-    canonical,
+    Values,
+    decimals,
+    is_counted,
     metric_name,
-    value_label,
+    place,
 )
 
 __all__ = [
@@ -42,6 +42,8 @@ __all__ = [
 
 MISSING = "--"
 PAPER_ROW = "paper (not comparable)"
+COUNTED_PAPER_ROW = "paper"
+"""A count is the same count anywhere."""
 WIDE = 6
 """More number columns than this take the width of the page."""
 
@@ -68,6 +70,11 @@ class Table:
         """The cells of a row, left to right."""
         return [(row, column, metric) for column, _ in self.columns for metric in self.metrics]
 
+    @property
+    def paper_row(self) -> str:
+        """What stands before the paper's numbers."""
+        return COUNTED_PAPER_ROW if is_counted(self.metrics) else PAPER_ROW
+
 
 def mean_table(spec: TableSpec, selection: Selection) -> Table:
     """Means with deviations, as the paper's Tables 3(a), (c), (d).
@@ -76,10 +83,9 @@ def mean_table(spec: TableSpec, selection: Selection) -> Table:
         InputError: ``spec.paper`` is no key of ``paper.yaml``.
     """
     cells = table_cells(spec, selection, spec.cells)
-    caption = mean_caption(spec, selection, cells)
-    return _table(
-        spec, selection, spec.name, spec.cells, cells, paper_cells(spec.paper, spec), False, caption
-    )
+    paper = paper_cells(spec.paper, spec)
+    caption = mean_caption(spec, selection, cells, paper)
+    return _table(spec, selection, spec.name, spec.cells, cells, paper, False, caption)
 
 
 def std_table(spec: TableSpec, selection: Selection, name: str) -> Table:
@@ -108,10 +114,11 @@ def table_cells(spec: TableSpec, selection: Selection, metrics: tuple[str, ...])
     }
 
 
-def row_label(spec: TableSpec, value: Value, selection: Selection) -> str:
+def row_label(spec: TableSpec, values: Values, selection: Selection) -> str:
     """Printed name of a row; IFC carries its number of memory tokens, the paper's M."""
-    label = value_label(spec.rows, value)
-    if spec.rows == "model.encoder" and value == "ifc" and spec.columns != "model.memory_tokens":
+    label = spec.rows.label(values)
+    ifc = spec.rows.keys == ("model.encoder",) and values == ("ifc",)
+    if ifc and "model.memory_tokens" not in spec.columns.keys:
         used = selection.used if len(selection.used) else selection.failed
         tokens = configured(used[used["row_key"] == "ifc"], "model", "memory_tokens")
         return label if tokens is None else f"{label} (M={tokens})"
@@ -155,12 +162,12 @@ def markdown_table(table: Table) -> str:
     """A heading, the table in GitHub's format and its caption."""
     head = [table.stub]
     for _, column in table.columns:
-        head += [f"{column} {metric_name(metric)}" for metric in table.metrics]
+        head += [f"{column} {metric_name(metric)}".strip() for metric in table.metrics]
     lines = []
     for key, label in table.rows:
         lines.append([label, *[_plain(table, place) for place in table.places(key)]])
         if table.paper:
-            lines.append([PAPER_ROW, *[_number(table.paper.get(place)) for place in table.places(key)]])
+            lines.append([table.paper_row, *[_printed(table, where) for where in table.places(key)]])
     rendered = tabulate(
         [[escape.markdown(text) for text in line] for line in lines],
         [escape.markdown(text) for text in head],
@@ -209,9 +216,9 @@ def _table(
     return Table(
         name=name,
         title=std_title(spec) if spread else spec.title,
-        stub=axis_title(spec.rows),
-        rows=tuple((canonical(value), row_label(spec, value, selection)) for value in spec.row_order),
-        columns=tuple((canonical(value), value_label(spec.columns, value)) for value in spec.column_order),
+        stub=spec.rows.title,
+        rows=tuple((place(values), row_label(spec, values, selection)) for values in spec.rows.order),
+        columns=tuple((place(values), spec.columns.label(values)) for values in spec.columns.order),
         metrics=metrics,
         cells=cells,
         paper=paper,
@@ -223,15 +230,14 @@ def _table(
 def _latex_head(table: Table) -> list[str]:
     """Windows above their metrics; rules join the metrics of a window."""
     group = len(table.metrics)
+    metrics = [_latex_metric(metric) for metric in table.metrics] * len(table.columns)
+    names = " & ".join([escape.latex(table.stub), *metrics]) + r" \\"
+    if not any(label for _, label in table.columns):
+        return [names]
     windows = [rf"\multicolumn{{{group}}}{{c}}{{{escape.latex(label)}}}" for _, label in table.columns]
     starts = [2 + group * index for index in range(len(table.columns))]
     rules = [rf"\cmidrule(lr){{{start}-{start + group - 1}}}" for start in starts]
-    metrics = [_latex_metric(metric) for metric in table.metrics] * len(table.columns)
-    return [
-        " & ".join(["", *windows]) + r" \\",
-        "".join(rules),
-        " & ".join([escape.latex(table.stub), *metrics]) + r" \\",
-    ]
+    return [" & ".join(["", *windows]) + r" \\", "".join(rules), names]
 
 
 def _latex_metric(metric: str) -> str:
@@ -241,21 +247,26 @@ def _latex_metric(metric: str) -> str:
 
 def _latex_row(table: Table, key: str, label: str) -> list[str]:
     """Lines of one variant: means, deviations, counts where seeds lack, the paper's numbers, a gap."""
-    cells = [table.cells[place] for place in table.places(key)]
+    cells = [table.cells[where] for where in table.places(key)]
+    digits = [decimals(metric) for _, _, metric in table.places(key)]
     value: Callable[[Cell], float | None] = (
         (lambda cell: cell.sd) if table.spread else (lambda cell: cell.mean)
     )
-    lines = [_latex_line(escape.latex(label), [_number(value(cell)) for cell in cells])]
+    numbers = [_number(value(cell), count) for cell, count in zip(cells, digits, strict=True)]
+    lines = [_latex_line(escape.latex(label), numbers)]
     if not table.spread and any(cell.sd is not None for cell in cells):
-        spreads = ["" if cell.sd is None else rf"\scriptsize$\pm${_number(cell.sd)}" for cell in cells]
+        spreads = [
+            "" if cell.sd is None else rf"\scriptsize$\pm${_number(cell.sd, count)}"
+            for cell, count in zip(cells, digits, strict=True)
+        ]
         lines.append(_latex_line("", spreads))
     # On a line of its own, since marks beside the numbers would make every column wider.
     if any(cell.short for cell in cells):
         counts = [rf"\scriptsize {cell.n}/{cell.planned}" if cell.n else "" for cell in cells]
         lines.append(_latex_line(r"\scriptsize seeds", counts))
     if table.paper:
-        printed = [_grey(_number(table.paper.get(place))) for place in table.places(key)]
-        lines.append(_latex_line(_grey(rf"\fontsize{{6}}{{7}}\selectfont {PAPER_ROW}"), printed))
+        printed = [_grey(_printed(table, where)) for where in table.places(key)]
+        lines.append(_latex_line(_grey(rf"\fontsize{{6}}{{7}}\selectfont {table.paper_row}"), printed))
     return [*lines, r"\addlinespace"]
 
 
@@ -272,14 +283,19 @@ def _latex_sentence(sentence: Sentence) -> str:
     return rf"\textbf{{{text}}}" if sentence.loud else text
 
 
-def _plain(table: Table, place: Place) -> str:
+def _plain(table: Table, where: Place) -> str:
     """A cell as text: ``59.3 ± 1.2 (1/2)``."""
-    cell = table.cells[place]
-    text = _number(cell.sd if table.spread else cell.mean)
+    cell, digits = table.cells[where], decimals(where[2])
+    text = _number(cell.sd if table.spread else cell.mean, digits)
     if not table.spread and cell.sd is not None:
-        text += f" ± {_number(cell.sd)}"
+        text += f" ± {_number(cell.sd, digits)}"
     return f"{text} ({cell.n}/{cell.planned})" if cell.short else text
 
 
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.1f}"
+def _printed(table: Table, where: Place) -> str:
+    """The paper's number."""
+    return _number(table.paper.get(where), decimals(where[2]))
+
+
+def _number(value: float | None, digits: int) -> str:
+    return MISSING if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,84 @@
+"""The sweep files as a lab runs them: planned without data, and the whole road at the smallest scale."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.small_road import ROOT, Road, make_road
+
+SWEEPS = ROOT / "sweeps"
+# trials, trainings, evaluations
+PAPER = {
+    "table1": (4, 0, 16),
+    "table2a": (10, 10, 20),
+    "table2b": (5, 5, 10),
+    "table2c": (10, 10, 10),
+    "table2d": (5, 5, 20),
+    "table3a": (20, 20, 80),
+    "table3b": (2, 2, 2),
+    "table3c": (25, 25, 100),
+    "table3d": (10, 10, 40),
+}
+DATA_VARIABLES = ("YOUTUBE_VIS", "YOUTUBE_VIS_2019", "YOUTUBE_VIS_2021", "OVIS", "COCO", "IFC_WEIGHTS")
+
+
+@pytest.mark.parametrize("table", PAPER)
+def test_a_dry_run_needs_neither_data_nor_weights(table: str, tmp_path: Path) -> None:
+    command = [sys.executable, "run_sweep.py", f"sweeps/{table}.yaml", "--scale", "paper", "--dry-run"]
+    places = ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
+    bare = {name: value for name, value in os.environ.items() if name not in DATA_VARIABLES}
+    done = subprocess.run([*command, *places], cwd=ROOT, env=bare, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    trials, trainings, evaluations = PAPER[table]
+    assert f"{trials} trials: {trainings} trainings, {evaluations} evaluations" in done.stdout
+    lacking = [line for line in done.stdout.splitlines() if line.startswith("still lacking: ")]
+    assert len(lacking) == (0 if table == "table1" else 2), "data and weights"
+    assert not list(tmp_path.iterdir())
+
+
+def test_table_1_comes_out_to_the_last_digit(tmp_path: Path) -> None:
+    places = ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
+    command = [sys.executable, "run_sweep.py", "sweeps/table1.yaml", *places]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "reports" / "table1" / "paper" / "table1.md").read_text()
+    assert "16 of the paper's 16 numbers are met to their last digit." in page
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    ours, paper = lines[1::2], lines[2::2]
+    assert len(ours) == len(paper) == 4
+    for line, printed in zip(ours, paper, strict=True):
+        assert line.split("|")[2:] and line.split("|")[2:-1] == printed.split("|")[2:-1]
+
+
+def road_of(table: str, folder: Path) -> Road:
+    sweep: dict[str, Any] = yaml.safe_load((SWEEPS / f"{table}.yaml").read_text(encoding="utf-8"))
+    return make_road(folder, sweep, scale={"seeds": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ("table2a", ["Tiny, T=5", "Tiny, T=36", "Tiny, deep, T=5", "Tiny, deep, T=36"]),
+        ("table2c", ["Box-based", "Mask-based"]),
+        ("table2d", ["T=5, S=3", "T=10, S=5", "T=15, S=8", "T=20, S=10"]),
+        ("table3b", ["M=0", "M=8"]),
+    ],
+)
+def test_the_whole_road(table: str, rows: list[str], tmp_path: Path) -> None:
+    road = road_of(table, tmp_path)
+    done = road.run()
+    assert done.returncode == 0, done.stderr + done.stdout
+    page = (road.plan().report / f"{table}.md").read_text()
+    cells = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")][1:]
+    ours = [line for line in cells if not line[0].strip().startswith("paper")]
+    assert [line[0].strip() for line in ours] == rows
+    assert all(cell.strip() not in ("", "--") for line in ours for cell in line)
+    assert road.run().stdout.count("evaluate") == 0, "a second run has nothing to do"
