@@ -57,7 +57,13 @@ def train(
     torch.manual_seed(stream(seed, "init"))
     model = build_model(config.model).to(device)
     criterion = SetCriterion(
-        config.model.num_classes, recipe.no_object_weight, recipe.dice_weight, recipe.mask_weight
+        config.model.num_classes,
+        recipe.no_object_weight,
+        recipe.dice_weight,
+        recipe.mask_weight,
+        recipe.matching,
+        recipe.box_weight,
+        recipe.giou_weight,
     ).to(device)
     optimizer = build_optimizer(model, recipe)
     torch.manual_seed(stream(seed, "dropout"))
