@@ -299,6 +299,8 @@ def test_boxes_of_a_frame_come_from_query_and_frame_alone() -> None:
     assert not torch.allclose(whole[:, :, 0], whole[:, :, 1], atol=1e-3), "frames differ, boxes do"
     moved = head(queries, x, positions.flip(1), None)
     assert not torch.allclose(moved, whole, atol=1e-3), "and where the tokens are matters"
+    blank = [head(queries, torch.zeros_like(x), places, None) for places in (positions, positions + 1)]
+    assert not torch.allclose(*blank, atol=1e-3), "even if they are all the same"
 
 
 @every_encoder
