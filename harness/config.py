@@ -96,6 +96,12 @@ class TrainConfig(Closed):
     dice_weight: float = Field(3.0, ge=0)
     mask_weight: float = Field(3.0, ge=0)
     """Weight of the sigmoid focal loss."""
+    matching: Literal["mask", "box"] = "mask"
+    """Which query learns which instance is decided by masks, or by boxes as in VisTR (Table 2c)."""
+    box_weight: float = Field(5.0, ge=0)
+    """Weight of the boxes' L1 loss; read with ``matching: box`` alone, as ``giou_weight`` is."""
+    giou_weight: float = Field(2.0, ge=0)
+    """Weight of the boxes' generalised IoU loss."""
     checkpoint_every: int = Field(500, ge=1)
     threads: int | None = Field(None, ge=1)
     """CPU threads of one training. Fixed by the CPU scales so that results do not depend on core counts."""
@@ -160,3 +166,29 @@ class TrialConfig(Closed):
     inference: InferenceConfig = InferenceConfig()
     speed: SpeedConfig = SpeedConfig()
     flops: FlopsConfig = FlopsConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _box_matching_brings_boxes(cls, said: Any) -> Any:
+        """``train.matching: box`` implies ``model.box_head: true`` where the latter is not said."""
+        if not isinstance(said, dict) or _part(said.get("train"), "matching") != "box":
+            return said
+        model = said.get("model", {})
+        if isinstance(model, ModelConfig) and "box_head" not in model.model_fields_set:
+            return {**said, "model": model.model_copy(update={"box_head": True})}
+        if isinstance(model, dict):
+            return {**said, "model": {"box_head": True, **model}}
+        return said
+
+    @model_validator(mode="after")
+    def _box_matching_has_boxes(self) -> TrialConfig:
+        if self.train.matching == "box" and not self.model.box_head:
+            raise ValueError(
+                "model.box_head: False: must be true, or left out, where train.matching is 'box'"
+            )
+        return self
+
+
+def _part(section: Any, key: str) -> Any:
+    """What a section, a dict or made already, holds at ``key``."""
+    return section.get(key) if isinstance(section, dict) else getattr(section, key, None)

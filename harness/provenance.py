@@ -22,6 +22,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 TRAINING_CODE = (
     "model/attention.py",
     "model/backbone.py",
+    "model/box_head.py",
+    "model/boxes.py",
     "model/clip_model.py",
     "model/communication.py",
     "model/config.py",

@@ -61,7 +61,13 @@ def train(
     left_random = None if initial is None else initialise(model, initial).left_random
     model = model.to(device)
     criterion = SetCriterion(
-        config.model.num_classes, recipe.no_object_weight, recipe.dice_weight, recipe.mask_weight
+        config.model.num_classes,
+        recipe.no_object_weight,
+        recipe.dice_weight,
+        recipe.mask_weight,
+        recipe.matching,
+        recipe.box_weight,
+        recipe.giou_weight,
     ).to(device)
     optimizer = build_optimizer(model, recipe)
     torch.manual_seed(stream(seed, "dropout"))

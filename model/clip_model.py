@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.backbone import build_backbone
+from model.box_head import BoxHead
 from model.communication import build_encoder
 from model.config import ModelConfig
 from model.decoder import MLP, QueryDecoder
@@ -54,6 +55,8 @@ class ClipModel(nn.Module):
         self.class_head = MLP(width, config.num_classes + 1, layers=2)
         self.mask_weight_head = MLP(width, width, layers=config.mask_weight_layers)
         self.spatial_decoder = SpatialDecoder(width, self.backbone.channels)
+        # The last part that draws: a model without it is the one it was before this part existed.
+        self.box_head: BoxHead | None = BoxHead(config) if config.box_head else None
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in self.backbone.pixels[1:])
         self.register_buffer("pixel_mean", mean, persistent=False)
         self.register_buffer("pixel_std", std, persistent=False)
@@ -67,7 +70,8 @@ class ClipModel(nn.Module):
 
         Returns:
             ``pred_logits`` (B, Q, K+1), the last class meaning "no object"; ``pred_masks``
-            (B, Q, T, h, w) logits; ``aux_outputs``, a list of such dicts for the earlier decoder layers.
+            (B, Q, T, h, w) logits; with a box head ``pred_boxes`` (B, Q, T, 4), cx, cy, w, h as shares of
+            the picture without padding; ``aux_outputs``, a list of such dicts for the earlier decoder layers.
         """
         if frames.ndim != 5 or frames.shape[2] != 3:
             raise ValueError(f"frames must be (B, T, 3, H0, W0), got {tuple(frames.shape)}")
@@ -93,7 +97,8 @@ class ClipModel(nn.Module):
     ) -> dict[str, Any]:
         """Frame features of clips to instances; shapes as in :meth:`forward`.
 
-        Inference needs the last decoder layer only: with ``every_layer`` False ``aux_outputs`` is empty.
+        Inference needs the last decoder layer only: with ``every_layer`` False ``aux_outputs`` is empty,
+        and there are no boxes, which only training looks at.
         """
         batch, frames, _, height, width = features.tokens.shape
         grid = features.tokens.new_zeros((batch, height, width), dtype=torch.bool)
@@ -117,4 +122,7 @@ class ClipModel(nn.Module):
             }
             for x in (outputs if every_layer else outputs[-1:])
         ]
+        if self.box_head is not None and every_layer:
+            for prediction, x in zip(predictions, outputs, strict=True):
+                prediction["pred_boxes"] = self.box_head(x, encoded.frames, positions, key_padding)
         return {**predictions[-1], "aux_outputs": predictions[:-1]}

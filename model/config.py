@@ -59,6 +59,8 @@ class ModelConfig(BaseModel):
     dropout: float = Field(0.1, ge=0, lt=1, strict=False)
     mask_weight_layers: int = Field(3, ge=1)
     """Layers of the MLP that gives each query's mask weights: 3 in the published code, 2 in the text."""
+    box_head: bool = False
+    """Whether training also predicts a box for each query and frame, for box-based matching."""
 
     @field_validator("encoder")
     @classmethod

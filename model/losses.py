@@ -4,28 +4,35 @@ Shapes
     B, Q, K  clips, queries, classes
     T, h, w  frames and the grid of predicted masks (stride 8); targets live on twice that grid
     n        instances of a clip
+    boxes    (..., 4) as cx, cy, w, h
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.matching import Match, match_by_masks
+from model.boxes import boxes_of_masks, frame_shares, generalised_iou, to_corners
+from model.matching import Match, match_by_boxes, match_by_masks
 
 Target = Mapping[str, Tensor]
-"""``labels`` (n,) int64 and ``masks`` (n, T, H, W) in 0..1, H and W at twice the predicted grid or finer"""
+"""``labels`` (n,) int64 and ``masks`` (n, T, H, W) in 0..1, H and W at twice the predicted grid or finer;
+perhaps ``size`` (2,), the clip's own height and width where its masks are padded; boxes are shares of it"""
 
 
 class SetCriterion(nn.Module):
     """Cross-entropy, Dice and focal losses of matched queries, at every decoder layer.
 
-    ``forward`` returns the unweighted losses by DETR's names: ``loss_ce``, ``loss_dice``, ``loss_mask``
-    for the last layer, with ``_0``, ``_1``, ... for earlier ones. :meth:`total` weighs and adds them.
+    With ``matching="box"`` (Table 2c) boxes decide who is matched, and are learned by two more losses;
+    masks are learned as ever. The model must have a box head.
+
+    ``forward`` returns the unweighted losses by DETR's names: ``loss_ce``, ``loss_dice``, ``loss_mask``,
+    and with box matching ``loss_bbox`` and ``loss_giou``, for the last layer, with ``_0``, ``_1``, ... for
+    earlier ones. :meth:`total` weighs and adds them.
     """
 
     class_weights: Tensor
@@ -36,9 +43,17 @@ class SetCriterion(nn.Module):
         no_object_weight: float = 0.1,
         dice_weight: float = 3.0,
         mask_weight: float = 3.0,
+        matching: Literal["mask", "box"] = "mask",
+        box_weight: float = 5.0,
+        giou_weight: float = 2.0,
     ) -> None:
         super().__init__()
+        if matching not in ("mask", "box"):
+            raise ValueError(f"matching {matching!r}; allowed: mask, box")
         self.weights = {"loss_ce": 1.0, "loss_dice": dice_weight, "loss_mask": mask_weight}
+        self.matching = matching
+        if matching == "box":
+            self.weights |= {"loss_bbox": box_weight, "loss_giou": giou_weight}
         self.match_dice_weight = 3.0
         class_weights = torch.ones(num_classes + 1)
         class_weights[-1] = no_object_weight
@@ -50,9 +65,10 @@ class SetCriterion(nn.Module):
         """Losses of a batch.
 
         Args:
-            outputs: the model's ``pred_logits``, ``pred_masks`` and ``aux_outputs``.
+            outputs: the model's ``pred_logits``, ``pred_masks`` and ``aux_outputs``; for box matching
+                ``pred_boxes`` too.
             targets: one a clip.
-            instances: ground-truth instances that the mask losses are divided by (at least 1); None
+            instances: ground-truth instances that the mask and box losses are divided by (at least 1); None
                 counts this batch. Distributed training passes the mean over its workers.
         """
         if instances is None:
@@ -73,13 +89,53 @@ class SetCriterion(nn.Module):
     def layer_losses(
         self, layer: Mapping[str, Tensor], targets: Sequence[Target], instances: float
     ) -> dict[str, Tensor]:
-        """The three losses of one decoder layer."""
+        """The losses of one decoder layer."""
         logits, masks = layer["pred_logits"], layer["pred_masks"]
         grid = (masks.shape[-2] * 2, masks.shape[-1] * 2)
         wanted = [resize_masks(target["masks"], grid) for target in targets]
+        if self.matching == "box":
+            return self.box_matched_losses(layer, targets, wanted, instances)
         matches = [
             self.match(logits[b], masks[b], target["labels"], wanted[b]) for b, target in enumerate(targets)
         ]
+        return self.matched_losses(logits, masks, targets, wanted, matches, instances)
+
+    def box_matched_losses(
+        self,
+        layer: Mapping[str, Tensor],
+        targets: Sequence[Target],
+        wanted: Sequence[Tensor],
+        instances: float,
+    ) -> dict[str, Tensor]:
+        """The losses of one layer where boxes decide the matches; wanted are masks (n, T, 2h, 2w)."""
+        if "pred_boxes" not in layer:
+            raise ValueError("matching 'box' needs pred_boxes: a model with box_head")
+        logits, predicted = layer["pred_logits"], layer["pred_boxes"]
+        matches, distances, gaps = [], [], []
+        for b, target in enumerate(targets):
+            boxes, present = boxes_of_masks(target["masks"], target.get("size"))
+            queries, found = match_by_boxes(logits[b], predicted[b], target["labels"], boxes, present)
+            distance, gap = box_losses(predicted[b, queries], boxes[found], present[found])
+            matches.append((queries, found))
+            distances.append(distance.sum())
+            gaps.append(gap.sum())
+        return {
+            **self.matched_losses(logits, layer["pred_masks"], targets, wanted, matches, instances),
+            "loss_bbox": torch.stack(distances).sum() / instances,
+            "loss_giou": torch.stack(gaps).sum() / instances,
+        }
+
+    def matched_losses(
+        self,
+        logits: Tensor,
+        masks: Tensor,
+        targets: Sequence[Target],
+        wanted: Sequence[Tensor],
+        matches: Sequence[Match],
+        instances: float,
+    ) -> dict[str, Tensor]:
+        """Class and mask losses of logits (B, Q, K+1) and masks (B, Q, T, h, w), given the matches."""
+        grid = (masks.shape[-2] * 2, masks.shape[-1] * 2)
         predicted = torch.cat(
             [upsample_masks(masks[b, queries], grid) for b, (queries, _) in enumerate(matches)]
         )
@@ -131,3 +187,15 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
     right = probabilities * targets + (1 - probabilities) * (1 - targets)
     weight = alpha * targets + (1 - alpha) * (1 - targets)
     return (weight * cross_entropy * (1 - right) ** gamma).mean(1)
+
+
+def box_losses(boxes: Tensor, targets: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (n, T, 4), present (n, T) to L1 (n,) and 1 - generalised IoU (n,).
+
+    Both are means over the frames in which the instance is present, as the focal loss is over pixels;
+    an instance that is present in none costs nothing. L1 is a sum over the four numbers, as in DETR.
+    """
+    shares = frame_shares(present)
+    distance = (boxes - targets).abs().sum(-1)
+    gap = 1 - generalised_iou(to_corners(boxes), to_corners(targets))
+    return (distance * shares).sum(-1), (gap * shares).sum(-1)

@@ -159,6 +159,7 @@ def test_collate_pads_right_and_below() -> None:
     assert [tuple(target["masks"].shape) for target in batch.targets] == [(2, 2, 6, 10), (0, 2, 6, 10)]
     assert torch.equal(batch.targets[0]["masks"][1, 1], ~batch.padding[0])
     assert [target["labels"].tolist() for target in batch.targets] == [[0, 1], []]
+    assert [target["size"].tolist() for target in batch.targets] == [[6, 8], [4, 10]]
 
 
 def test_clips_of_one_size_need_no_padding() -> None:

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.losses import SetCriterion, dice_loss, focal_loss, resize_masks
-from model.matching import dice_coefficient, match_by_masks
+from model.box_head import BoxHead
+from model.boxes import boxes_of_masks
+from model.config import ModelConfig
+from model.losses import SetCriterion, box_losses, dice_loss, focal_loss, resize_masks
+from model.matching import dice_coefficient, match_by_boxes, match_by_masks
 
 K, T, H, W = 3, 2, 4, 6
 seeds = st.integers(0, 10_000)
@@ -31,6 +34,15 @@ def prediction(seed: int, batch: int, queries: int) -> dict[str, Tensor]:
 def outputs(seed: int, batch: int, queries: int, layers: int = 2) -> dict[str, Any]:
     made = [prediction(seed + layer, batch, queries) for layer in range(layers)]
     return {**made[-1], "aux_outputs": made[:-1]}
+
+
+def boxed(seed: int, batch: int, queries: int, layers: int = 2) -> dict[str, Any]:
+    """Outputs of a model with a box head; boxes are leaves."""
+    out = outputs(seed, batch, queries, layers)
+    generator = torch.Generator().manual_seed(seed)
+    for layer in (out, *out["aux_outputs"]):
+        layer["pred_boxes"] = torch.rand(batch, queries, T, 4, generator=generator).requires_grad_()
+    return out
 
 
 def target(seed: int, instances: int, scale: int = 2) -> dict[str, Tensor]:
@@ -65,6 +77,12 @@ def test_matching_is_the_best_of_all(seed: int, queries: int, instances: int) ->
             p, g = masks[q].sigmoid(), truth["masks"][n]
             dice = (2 * (p * g).sum() + 1) / (p.sum() + g.sum() + 1)
             score[q, n] = logits[q].softmax(0)[truth["labels"][n]] + 3 * dice
+    assert_best(found, score)
+
+
+def assert_best(found: tuple[Tensor, Tensor], score: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    """No one-to-one assignment has a larger sum of ``score`` (queries, instances)."""
+    queries, instances = score.shape
     few, many = sorted((queries, instances))
     if queries <= instances:
         ways = ([(q, n) for q, n in enumerate(way)] for way in permutations(range(many), few))
@@ -207,3 +225,184 @@ def test_targets_are_shrunk_to_the_share_covered() -> None:
     masks[0, 0, 0, :3] = 1
     assert resize_masks(masks > 0, (2, 2)).tolist() == [[[[0.5, 0.25], [0.0, 0.0]]]]
     assert resize_masks(masks[:0], (2, 2)).shape == (0, 1, 2, 2)
+
+
+# ------------------------------------------------------------------------------------------- box matching
+
+
+def overlap(one: list[float], other: list[float]) -> float:
+    """Generalised IoU of two centred boxes, step by step."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = one, other
+    lefts, rights = (ax - aw / 2, bx - bw / 2), (ax + aw / 2, bx + bw / 2)
+    tops, bottoms = (ay - ah / 2, by - bh / 2), (ay + ah / 2, by + bh / 2)
+    both = max(0, min(rights) - max(lefts)) * max(0, min(bottoms) - max(tops))
+    either = aw * ah + bw * bh - both
+    around = (max(rights) - min(lefts)) * (max(bottoms) - min(tops))
+    return both / either - (around - either) / around
+
+
+def random_boxes(seed: int, instances: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels (n,), centred boxes (n, T, 4), present (n, T); some are present in no frame."""
+    generator = torch.Generator().manual_seed(seed)
+    present = torch.rand(instances, T, generator=generator) < 0.6
+    boxes = torch.rand(instances, T, 4, generator=generator) * present[..., None]
+    return torch.randint(0, K, (instances,), generator=generator), boxes, present
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(1, 5), st.integers(0, 5))
+def test_box_matching_is_the_best_of_all(seed: int, queries: int, instances: int) -> None:
+    out = boxed(seed, 1, queries)
+    logits, boxes = out["pred_logits"][0], out["pred_boxes"][0].detach()
+    labels, wanted, present = random_boxes(seed + 1, instances)
+    score = np.zeros((queries, instances))
+    for q in range(queries):
+        for n in range(instances):
+            score[q, n] = logits[q].softmax(0)[labels[n]]
+            seen = present[n].nonzero().flatten().tolist()
+            for t in seen:
+                one, other = boxes[q, t].tolist(), wanted[n, t].tolist()
+                distance = sum(abs(a - b) for a, b in zip(one, other, strict=True))
+                score[q, n] += (2 * overlap(one, other) - 5 * distance) / len(seen)
+    assert_best(match_by_boxes(logits, boxes, labels, wanted, present), score)
+
+
+def clip_of_boxes() -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Two instances; instance 0 is query 2's by boxes and query 0's by masks, instance 1 is 1's by both."""
+    truth = {"labels": torch.tensor([0, 0]), "masks": torch.zeros(2, T, 2 * H, 2 * W)}
+    truth["masks"][0, :, :4, :6] = 1
+    truth["masks"][1, :, 4:, 8:] = 1
+    out = outputs(0, 1, 4, layers=1)
+    out["pred_logits"][:] = 0
+    out["pred_masks"][:] = -9
+    out["pred_masks"][0, 0, :, :2, :3] = 9
+    out["pred_masks"][0, 1, :, 2:, 4:] = 9
+    boxes, _ = boxes_of_masks(truth["masks"])
+    out["pred_boxes"] = torch.full((1, 4, T, 4), 0.9)
+    out["pred_boxes"][0, 2], out["pred_boxes"][0, 1] = boxes[0], boxes[1]
+    return out, truth
+
+
+def test_boxes_decide_where_they_shall() -> None:
+    out, truth = clip_of_boxes()
+    by_box, by_mask = (SetCriterion(K, matching=m)(out, [truth]) for m in ("box", "mask"))
+    assert set(by_box) - set(by_mask) == {"loss_bbox", "loss_giou"}
+    assert float(by_box["loss_bbox"]) < 1e-6
+    assert float(by_box["loss_giou"]) < 1e-6
+    assert float(by_box["loss_dice"]) > 0.4 > 0.1 > float(by_mask["loss_dice"])  # query 2 has no mask yet
+    found, instances = match_by_boxes(
+        out["pred_logits"][0], out["pred_boxes"][0], truth["labels"], *boxes_of_masks(truth["masks"])
+    )
+    assert dict(zip(instances.tolist(), found.tolist(), strict=True)) == {0: 2, 1: 1}
+
+
+def test_mask_matching_does_not_look_at_boxes() -> None:
+    out, truth = boxed(1, 2, 4), [target(1, 2), target(2, 1)]
+    plain = {k: v for k, v in out.items() if k != "pred_boxes"}
+    with_boxes, without = SetCriterion(K)(out, truth), SetCriterion(K)(plain, truth)
+    assert with_boxes.keys() == without.keys()
+    assert all(torch.equal(with_boxes[name], without[name]) for name in without)
+    with pytest.raises(ValueError, match="needs pred_boxes"):
+        SetCriterion(K, matching="box")(plain, truth)
+    with pytest.raises(ValueError, match="'boxes'; allowed: mask, box"):
+        SetCriterion(K, matching="boxes")  # type: ignore[arg-type]
+
+
+def test_frames_without_the_instance_do_not_count() -> None:
+    out, truth = clip_of_boxes()
+    truth["masks"][0, 1] = 0
+    truth["masks"][1] = 0  # gone from the whole clip
+    criterion = SetCriterion(K, matching="box")
+    wanted = criterion(out, [truth])
+    assert float(wanted["loss_bbox"]) < 1e-6
+    out["pred_boxes"][0, 2, 1] = 0.01  # where it is absent
+    found = criterion(out, [truth])
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    out["pred_boxes"][0, 2, 0, 0] += 0.1  # where it is present
+    assert float(criterion(out, [truth])["loss_bbox"]) == pytest.approx(0.1 / 2)  # by two instances
+
+
+def test_box_losses_are_means_over_the_frames_of_an_instance() -> None:
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.4, 0.2]]]).repeat(3, 1, 1)
+    present = torch.tensor([[1, 1], [0, 1], [0, 0]]) > 0
+    wanted = torch.tensor([0.5, 0.5, 0.2, 0.2]).expand(3, T, 4) * present[..., None]
+    distance, gap = box_losses(boxes, wanted, present)
+    torch.testing.assert_close(distance, torch.tensor([0.1, 0.2, 0.0]))
+    torch.testing.assert_close(gap, torch.tensor([0.25, 0.5, 0.0]))
+
+
+def test_box_losses_are_divided_by_the_instances_given_and_weighed() -> None:
+    out, truth = boxed(6, 1, 4, layers=3), target(6, 2)
+    criterion = SetCriterion(K, matching="box", box_weight=7.0, giou_weight=11.0)
+    own, given = criterion(out, [truth]), criterion(out, [truth], instances=8.0)
+    assert len(own) == 15
+    assert {"loss_bbox_0", "loss_bbox_1", "loss_bbox", "loss_giou_0"} <= own.keys()
+    for name, value in own.items():
+        factor = 1 if name.startswith("loss_ce") else 4
+        assert value.item() == pytest.approx(factor * given[name].item(), rel=1e-5)
+    weights = {"ce": 1.0, "dice": 3.0, "mask": 3.0, "bbox": 7.0, "giou": 11.0}
+    wanted = sum(weights[name.split("_")[1]] * value.item() for name, value in own.items())
+    assert criterion.total(own).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_boxes_are_relative_to_the_clip_without_padding() -> None:
+    out, truth = clip_of_boxes()
+    padded = {
+        "labels": truth["labels"],
+        "masks": F.pad(truth["masks"], (0, 8, 0, 2)),
+        "size": torch.tensor([2 * H, 2 * W]),
+    }
+    grown = {**out, "pred_masks": F.pad(out["pred_masks"], (0, 4, 0, 1), value=-9.0)}
+    criterion = SetCriterion(K, matching="box")
+    assert criterion(grown, [padded])["loss_bbox"].item() < 1e-6
+    assert criterion(grown, [{k: v for k, v in padded.items() if k != "size"}])["loss_bbox"].item() > 0.1
+
+
+@pytest.mark.parametrize("case", ["none in the batch", "none in one clip", "absent", "all absent", "no area"])
+def test_gradients_of_box_losses_are_finite(case: str) -> None:
+    out, truths = boxed(3, 2, 4), [target(3, 2), target(4, 3)]
+    if case == "none in the batch":
+        truths = [target(0, 0), target(1, 0)]
+    elif case == "none in one clip":
+        truths[0] = target(0, 0)
+    elif case == "absent":
+        truths[0]["masks"][:, 1] = 0
+    elif case == "all absent":
+        for truth in truths:
+            truth["masks"][:] = 0
+    else:
+        for layer in (out, *out["aux_outputs"]):
+            layer["pred_boxes"].data[..., 2:] = 0
+    criterion = SetCriterion(K, matching="box")
+    losses = criterion(out, truths)
+    assert all(value.isfinite() for value in losses.values())
+    criterion.total(losses).backward()
+    for layer in (out, *out["aux_outputs"]):
+        grad = layer["pred_boxes"].grad
+        assert grad.isfinite().all()
+        assert grad.any() == (case not in ("none in the batch", "all absent"))
+        if case == "absent":
+            assert not grad[0, :, 1].any()
+            assert grad[0, :, 0].any()
+
+
+def test_the_gradient_reaches_every_part_of_the_box_head() -> None:
+    torch.manual_seed(0)
+    head = BoxHead(ModelConfig(hidden_dim=16, attention_heads=2, dropout=0.0))
+    tokens, positions = torch.randn(2, T, 6, 16, requires_grad=True), torch.randn(2, 6, 16)
+    out = outputs(5, 2, 4, layers=1)
+    out["pred_boxes"] = head(torch.randn(2, 4, 16), tokens, positions, None)
+    losses = SetCriterion(K, matching="box")(out, [target(5, 2), target(6, 1)])
+    (losses["loss_bbox"] + losses["loss_giou"]).backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+    assert tokens.grad is not None
+    assert tokens.grad.flatten(2).any(2).all(), "of every frame"
+
+
+def test_boxes_of_a_diverged_model_reach_the_loss() -> None:
+    out = boxed(12, 1, 4)
+    out["pred_boxes"].data[:] = float("nan")
+    criterion = SetCriterion(K, matching="box")
+    assert criterion.total(criterion(out, [target(12, 2)])).isnan()

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from model import InputError, ModelConfig, build_model
 from model.backbone import build_backbone
-from model.clip_model import ClipModel
+from model.box_head import BoxHead
+from model.clip_model import ClipModel, FrameFeatures
 from model.communication import ENCODERS, Communication, Encoded, build_encoder, without_memory
 from model.config import encoder_names
+from model.inference import segment_video
 from model.positions import sine_positions
 
 ROOT = Path(__file__).parents[1]
@@ -244,6 +246,81 @@ def test_unified_equals_decomposed_for_one_memory_token_only(memory: int) -> Non
     assert torch.allclose(one.frames, other.frames, atol=1e-5) == (memory == 1)
 
 
+# ------------------------------------------------------------------------------------------------- boxes
+
+
+@every_encoder
+@pytest.mark.parametrize(("frames", "height", "width"), [(3, 32, 48), (1, 16, 16), (2, 37, 51)])
+@torch.no_grad()
+def test_boxes_of_every_query_layer_and_frame(encoder: str, frames: int, height: int, width: int) -> None:
+    model = tiny(encoder=encoder, box_head=True)
+    out = model(video(2, frames, 3, height, width))
+    for layer in (out, *out["aux_outputs"]):
+        assert layer["pred_boxes"].shape == (2, 5, frames, 4)
+        assert ((layer["pred_boxes"] > 0) & (layer["pred_boxes"] < 1)).all()
+    inference = model.clip(model.frame_features(video(2, frames, 3, height, width)), every_layer=False)
+    assert "pred_boxes" not in inference
+
+
+@every_encoder
+@torch.no_grad()
+def test_a_box_head_changes_nothing_else(encoder: str) -> None:
+    with_boxes = tiny(7, encoder=encoder, box_head=True)
+    plain = tiny(7, encoder=encoder)
+    after = torch.rand(1)
+    assert torch.equal(after, (tiny(7, encoder=encoder, box_head=False), torch.rand(1))[1])
+    own = with_boxes.state_dict()
+    assert [name for name in own if not name.startswith("box_head.")] == [*plain.state_dict()]
+    assert all(torch.equal(own[name], value) for name, value in plain.state_dict().items())
+    found, wanted = with_boxes(video(1, 2, 3, 32, 48)), plain(video(1, 2, 3, 32, 48))
+    assert found.keys() - wanted.keys() == {"pred_boxes"}
+    assert all(torch.equal(found[key], wanted[key]) for key in ("pred_logits", "pred_masks"))
+
+
+def test_inference_never_runs_the_box_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> Tensor:
+        raise AssertionError("boxes are for training")
+
+    model = tiny(box_head=True)
+    monkeypatch.setattr(BoxHead, "forward", refuse)
+    segment_video(model, video(5, 3, 32, 48), 3, 1, (32, 48))
+
+
+@torch.no_grad()
+def test_boxes_of_a_frame_come_from_query_and_frame_alone() -> None:
+    torch.manual_seed(0)
+    head = BoxHead(ModelConfig(**TINY)).eval()
+    (x, positions), queries = tokens(2, 5, 6), torch.randn(2, 4, 16)
+    whole = head(queries, x, positions, None)
+    for chosen in ([0], [1, 4], [4, 3, 2, 1, 0], [2] * 36):
+        torch.testing.assert_close(head(queries, x[:, chosen], positions, None), whole[:, :, chosen])
+    torch.testing.assert_close(head(queries[:, 1:3], x, positions, None), whole[:, 1:3])
+    torch.testing.assert_close(head(queries[1:], x[1:], positions[1:], None), whole[1:])
+    assert not torch.allclose(whole[:, :, 0], whole[:, :, 1], atol=1e-3), "frames differ, boxes do"
+    moved = head(queries, x, positions.flip(1), None)
+    assert not torch.allclose(moved, whole, atol=1e-3), "and where the tokens are matters"
+    blank = [head(queries, torch.zeros_like(x), places, None) for places in (positions, positions + 1)]
+    assert not torch.allclose(*blank, atol=1e-3), "even if they are all the same"
+
+
+@every_encoder
+@torch.no_grad()
+def test_a_padded_clip_has_the_boxes_it_has_unpadded(encoder: str) -> None:
+    model = tiny(encoder=encoder, box_head=True)
+    small = model.frame_features(video(2, 3, 3, 32, 48))
+    padding = torch.zeros(2, 48, 64, dtype=torch.bool)
+    padding[:, 32:], padding[:, :, 48:] = True, True
+    garbage = model.frame_features(video(2, 3, 3, 48, 64, seed=1))
+    padded = FrameFeatures(*(x.clone() for x in garbage))
+    for inside, whole in zip(small, padded, strict=True):
+        whole[..., : inside.shape[-2], : inside.shape[-1]] = inside
+    found, wanted = model.clip(padded, padding), model.clip(small)
+    for one, other in zip((found, *found["aux_outputs"]), (wanted, *wanted["aux_outputs"]), strict=True):
+        torch.testing.assert_close(one["pred_boxes"], other["pred_boxes"], rtol=0, atol=1e-4)
+    seen = model.clip(padded)
+    assert not torch.allclose(seen["pred_boxes"], wanted["pred_boxes"], atol=1e-3)
+
+
 class Shout(Communication):
     """Adds the clip's mean to every token."""
 
@@ -277,6 +354,7 @@ def test_a_new_variant_needs_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ("hidden_dim", 18, "multiple of 4"),
         ("attention_heads", 3, "attention_heads"),
         ("dropout", 1.0, "less than 1"),
+        ("box_head", 1, "boolean"),
     ],
 )
 def test_impossible_configs_are_named_in_one_line(key: str, value: object, allowed: str) -> None:

@@ -13,10 +13,13 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from harness.config import TrialConfig
+from harness.config import TrainConfig, TrialConfig
 from harness.sweep import Identities, Trial, expand, initial_stem, training_identity
 from harness.sweep_file import ScaleFile, SweepFile, load_scale, load_sweep
+from model.config import ModelConfig
+from model.errors import InputError
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 IDENTITIES = Identities("train data", "valid data", "training code", "evaluation code")
@@ -120,6 +123,7 @@ def test_expand_leaves_scale_and_overrides_alone() -> None:
         ("train", {"learning_rate": 2e-4}, True),
         ("train", {"steps": 5}, True),
         ("train", {"short_sides": [64]}, True),
+        ("train", {"matching": "box"}, True),
         ("train", {"threads": 1}, False),
         ("train", {"checkpoint_every": 7}, False),
         ("inference", {"window": 9}, False),
@@ -134,6 +138,33 @@ def test_training_identity_by_configuration(
     plain = training_identity(TrialConfig(), IDENTITIES)
     changed = training_identity(TrialConfig.model_validate({section: change}), IDENTITIES)
     assert (changed != plain) == other_training
+
+
+def test_box_matching_brings_its_head() -> None:
+    axes = {"train.matching": ["mask", "box"], "inference.window": [5]}
+    sweep = sweep_of(axes=axes, table={**GOOD["table"], "rows": "train.matching"}, seeds=1)
+    scale = scale_of(settings={"model": {"num_queries": 10}})
+    heads = {t.config.train.matching: t.config.model for t in expand(sweep, scale, IDENTITIES)}
+    assert {matching: model.box_head for matching, model in heads.items()} == {"mask": False, "box": True}
+    assert heads["box"].num_queries == 10
+    box = TrainConfig(matching="box")
+    assert TrialConfig(train=box).model.box_head
+    assert TrialConfig(train=box, model=ModelConfig(num_queries=7)).model == ModelConfig(
+        num_queries=7, box_head=True
+    )
+    again = TrialConfig.model_validate_json(TrialConfig(train=box).model_dump_json())
+    assert again.model.box_head
+    assert TrialConfig(model={"box_head": True}).train.matching == "mask"
+
+
+@pytest.mark.parametrize("model", [{"box_head": False}, ModelConfig(box_head=False)])
+def test_box_matching_without_its_head_is_refused(model: Any) -> None:
+    with pytest.raises(ValidationError, match=r"model\.box_head: False: must be true, or left out"):
+        TrialConfig(train={"matching": "box"}, model=model)
+    sweep = sweep_of(settings={"train": {"matching": "box"}, "model": {"box_head": False}})
+    with pytest.raises(InputError, match=r"^sweep: model\.box_head: False") as caught:
+        expand(sweep, EMPTY_SCALE, IDENTITIES)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

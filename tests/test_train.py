@@ -171,6 +171,29 @@ def test_training_lowers_the_loss(dataset: VideoDataset, tmp_path: Path) -> None
     assert sum(totals[-8:]) < 0.95 * sum(totals[:8])
 
 
+def test_training_by_boxes_lowers_their_losses(dataset: VideoDataset, tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {"steps": 40, "clip_norm": 1.0, "learning_rate": 3e-3, "matching": "box"}
+    trained = run(config(**recipe), dataset, tmp_path)
+    with (tmp_path / LOSSES).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [*lines[0]][2:-1] == ["loss_ce", "loss_dice", "loss_mask", "loss_bbox", "loss_giou"]
+    for name in ("total", "loss_bbox"):
+        values = [float(line[name]) for line in lines]
+        assert sum(values[-8:]) < 0.9 * sum(values[:8]), name
+    again = build_model(config(**recipe).model)
+    load_weights(again, tmp_path / WEIGHTS)
+    assert same_weights(trained, again)
+    with pytest.raises(InputError, match="box_head"):
+        load_weights(build_model(config().model), tmp_path / WEIGHTS)
+
+
+def test_an_interrupted_training_by_boxes_goes_on(dataset: VideoDataset, tmp_path: Path) -> None:
+    whole = run(config(matching="box"), dataset, tmp_path / "whole")
+    with pytest.raises(InterruptError):
+        run(config(matching="box"), dataset, tmp_path / "parts", stop=3)
+    assert same_weights(whole, run(config(matching="box"), dataset, tmp_path / "parts"))
+
+
 def interrupted(dataset: VideoDataset, folder: Path) -> Path:
     with pytest.raises(InterruptError):
         run(config(), dataset, folder, stop=3)

@@ -45,7 +45,7 @@ class Batch:
     padding: Tensor | None
     """(B, H0, W0) bool, True outside the picture; None when all clips have one size"""
     targets: list[dict[str, Tensor]]
-    """``labels`` (n,) and ``masks`` (n, T, H0, W0) of each clip"""
+    """``labels`` (n,), ``masks`` (n, T, H0, W0) and ``size`` (2,), unpadded height and width, of each clip"""
 
 
 class ClipSampler:
@@ -116,6 +116,7 @@ def collate(clips: Sequence[Clip]) -> Batch:
         frames.append(F.pad(clip.frames, (0, right, 0, below)))
         outside.append(F.pad(torch.zeros(clip.frames.shape[-2:]), (0, right, 0, below), value=1.0) > 0.5)
         targets.append({"labels": clip.labels, "masks": F.pad(clip.masks, (0, right, 0, below))})
+        targets[-1]["size"] = torch.tensor(clip.frames.shape[-2:])
     padding = torch.stack(outside)
     return Batch(torch.stack(frames), padding if bool(padding.any()) else None, targets)
 
