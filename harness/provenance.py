@@ -22,6 +22,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 TRAINING_CODE = (
     "model/attention.py",
     "model/backbone.py",
+    "model/checkpoint.py",
     "model/clip_model.py",
     "model/communication.py",
     "model/config.py",
@@ -30,6 +31,7 @@ TRAINING_CODE = (
     "model/mask_head.py",
     "model/matching.py",
     "model/positions.py",
+    "model/weight_names.py",
     "harness/data/clips.py",
     "harness/data/rle.py",
     "harness/data/ytvis.py",
