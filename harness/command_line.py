@@ -1,7 +1,7 @@
 """The commands as people type them: arguments in, exit status out.
 
-Exit status: 0 every cell has its number; 1 a trial failed or a cell is missing; 2 the input has to be
-mended (one line says what); 130 interrupted.
+Exit status: 0 done (of a sweep: every cell has its number); 1 a trial failed or a cell is missing; 2 the
+input has to be mended (one line says what); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ Workers = Annotated[
 ]
 ReportOnly = Annotated[bool, typer.Option("--report-only", help="Tables and figures of the rows there are.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Run failed trials again.")]
+Source = Annotated[Path, typer.Argument(help="A weights file of any layout that load_weights reads.")]
+Target = Annotated[Path, typer.Argument(help="Own: .safetensors; published: .pth; detectron2: .pkl or .pth.")]
+TargetLayout = Annotated[
+    str | None,
+    typer.Option("--layout", help="own, published or detectron2; not needed for a .safetensors file."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the target if it exists.")]
 
 
 def run_sweep(
@@ -78,11 +85,43 @@ def run_sweep(
         raise typer.Exit(1)
 
 
+def convert_weights(
+    source: Source, target: Target, layout: TargetLayout = None, force: Force = False
+) -> None:
+    """Turn a weights file into one of another layout; the values stay the same, bit for bit.
+
+    Read: our own files and training checkpoints, published IFC checkpoints, detectron2 backbones (its own
+    and MSRA's caffe2 pickles), torchvision ResNets. The layout detectron2 holds the backbone alone.
+    """
+    from model.convert import convert
+
+    done = convert(source, target, layout, force)
+    backbone = f"backbone for {done.pixels} pixels" if done.pixels else "pixels of the backbone not known"
+    left = f"; {len(done.left_out)} entries that are no backbone left out" if done.left_out else ""
+    print(f"{target}: {done.entries} entries, {backbone}{left}")
+
+
+def harness_command(arguments: list[str] | None = None) -> None:
+    """Entry point of ``python -m harness``: a command is a function above and a line here."""
+    app = _app()
+    app.callback()(_harness)
+    app.command("convert")(convert_weights)
+    sys.exit(_status_of(app, arguments))
+
+
+def _harness() -> None:
+    """What is done beside sweeps."""
+
+
 def sweep_command(arguments: list[str] | None = None) -> None:
     """Entry point of ``run_sweep.py``."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = _app()
     app.command()(run_sweep)
     sys.exit(_status_of(app, arguments))
+
+
+def _app() -> typer.Typer:
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _status_of(app: typer.Typer, arguments: list[str] | None) -> int:

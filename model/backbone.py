@@ -28,6 +28,9 @@ IMAGENET_RGB = PixelNorm("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.37
 IMAGENET_BGR = PixelNorm("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
 
 
+NORM_EPS = 1e-5
+
+
 class FrozenBatchNorm(nn.Module):
     """Batch norm with fixed statistics and fixed affine parameters: all four are buffers."""
 
@@ -36,7 +39,7 @@ class FrozenBatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, eps: float = NORM_EPS) -> None:
         super().__init__()
         self.eps = eps
         self.register_buffer("weight", torch.ones(channels))
@@ -118,7 +121,7 @@ class ResNet(nn.Module):
     def __init__(self, blocks: tuple[int, int, int, int], bottleneck: bool, pixels: PixelNorm) -> None:
         super().__init__()
         self.pixels = pixels
-        # The published R101 comes from weights with BGR pixels and the stride in the 1x1; both go together.
+        # Weights for BGR pixels (MSRA) have the stride in the 1x1, those for RGB (torchvision) in the 3x3.
         stride_in_1x1 = pixels.order == "BGR"
         widths = (256, 512, 1024, 2048) if bottleneck else (64, 128, 256, 512)
         self.channels = widths
@@ -200,16 +203,22 @@ class TinyBackbone(nn.Module):
         return pyramid
 
 
+RESNETS: dict[str, tuple[tuple[int, int, int, int], bool, PixelNorm]] = {
+    "resnet18": ((2, 2, 2, 2), False, IMAGENET_RGB),
+    "resnet50": ((3, 4, 6, 3), True, IMAGENET_RGB),
+    "resnet50_bgr": ((3, 4, 6, 3), True, IMAGENET_BGR),
+    "resnet101": ((3, 4, 23, 3), True, IMAGENET_BGR),
+    "resnet101_rgb": ((3, 4, 23, 3), True, IMAGENET_RGB),
+}
+"""Blocks of each stage, whether they are bottlenecks, and pixels. Without a suffix: as published."""
+
+
 def build_backbone(name: str) -> ResNet | TinyBackbone:
     """The backbone called ``name``; all have ``pixels``, ``channels``, ``strides``."""
     if name == "tiny":
         return TinyBackbone(pairs=1)
     if name == "tiny_deep":
         return TinyBackbone(pairs=3)
-    if name == "resnet18":
-        return ResNet((2, 2, 2, 2), bottleneck=False, pixels=IMAGENET_RGB)
-    if name == "resnet50":
-        return ResNet((3, 4, 6, 3), bottleneck=True, pixels=IMAGENET_RGB)
-    if name == "resnet101":
-        return ResNet((3, 4, 23, 3), bottleneck=True, pixels=IMAGENET_BGR)
-    raise ValueError(f"no backbone called {name!r}")
+    if name not in RESNETS:
+        raise ValueError(f"no backbone called {name!r}")
+    return ResNet(*RESNETS[name])

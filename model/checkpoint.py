@@ -1,168 +1,118 @@
-"""Weights in and out, without running code from the file.
+"""Weights into a model and out of it.
 
-Three layouts are read: our own (safetensors, or a ``model`` entry of a training checkpoint), published
-IFC checkpoints (``{"model": {...}}``, names ``detr.*``), and detectron2 backbone files (names ``stem.*``,
-``res2.*``). Entries that are missing, extra or misshapen are errors that list them.
+Every layout of ``model/weight_names.py`` is read; entries that are missing, extra or misshapen are errors
+that list them. Which pixels a backbone's weights were trained on does not show in their shapes: it is
+read from what a file says of itself, and weights of the other kind are refused.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from model.backbone import NORM_EPS, RESNETS
 from model.errors import InputError
-from model.whole_file import whole_file
+from model.weight_files import WeightFile, read_file, write_file
+from model.weight_names import Layout, is_weight, layout_of, published_to_own, to_own
 
-# Published name (regular expression) -> ours. Order matters: the first that matches is used.
-_PUBLISHED = [
-    (r"detr\.backbone\.0\.backbone\.", "backbone."),
-    (r"detr\.transformer\.memory_bus$", "encoder.memory"),
-    (r"detr\.transformer\.memory_pos$", "encoder.memory_positions"),
-    (r"detr\.transformer\.encoder\.enc_layers\.", "encoder.receive."),
-    (r"detr\.transformer\.encoder\.bus_layers\.", "encoder.communicate."),
-    (r"detr\.transformer\.clip_decoder\.norm\.", "decoder.norm."),
-    (r"detr\.transformer\.clip_decoder\.layers\.", "decoder.layers."),
-    (r"detr\.query_embed\.weight$", "decoder.queries"),
-    (r"detr\.class_embed\.", "class_head."),
-    (r"detr\.input_proj\.", "projection."),
-    (r"detr\.mask_head\.convert_to_weight\.", "mask_weight_head."),
-    (r"detr\.mask_head\.lay([123])\.", r"spatial_decoder.conv\1."),
-    (r"detr\.mask_head\.gn([123])\.", r"spatial_decoder.norm\1."),
-    (r"detr\.mask_head\.adapter1\.", "spatial_decoder.adapter16."),
-    (r"detr\.mask_head\.adapter2\.", "spatial_decoder.adapter8."),
-    (r"detr\.mask_head\.out_lay\.", "spatial_decoder."),
-]
-_ENCODER_LAYER = {"self_attn": "self_attention", "norm1": "norm", "norm2": "feed_forward.norm"}
-_DECODER_LAYER = {
-    "self_attn": "self_attention",
-    "multihead_attn": "clip_attention",
-    "norm1": "self_norm",
-    "norm2": "clip_norm",
-    "norm3": "feed_forward.norm",
+PIXELS = "pixels"
+"""The remark of a file that names the channel order (RGB, BGR) of its backbone; "unknown" is one as well."""
+
+_CONVENTIONS = {
+    "RGB": "torchvision's kind (RGB pixels, stride in the 3x3)",
+    "BGR": "MSRA's kind (BGR pixels, stride in the 1x1)",
 }
-_FEED_FORWARD = {"linear1": "feed_forward.linear1", "linear2": "feed_forward.linear2"}
-_LAYER = re.compile(r"((?:encoder\.(?:receive|communicate)|decoder\.layers)\.\d+\.)(\w+)(\..+)")
+_AUTHORS = {"torchvision": "RGB", "MSRA": "BGR", "Caffe2": "BGR"}
+_NAMES_SHOWN = 8
 
-_NO_BACKBONE = re.compile(r"(stem\.)?fc|.*\.num_batches_tracked$")
-"""The ImageNet classifier and batch counters that detectron2 backbone files carry along."""
+
+class Weights(NamedTuple):
+    """The weights of a file by our names."""
+
+    entries: dict[str, Tensor]
+    kind: Literal["backbone", "model"]
+    pixels: str | None
+    """RGB or BGR; None where neither the layout nor the file tells"""
+    layout: Layout
+    remarks: dict[str, str]
+
+
+class Initialised(NamedTuple):
+    """What :func:`initialise` did."""
+
+    kind: Literal["backbone", "model"]
+    """what the file held"""
+    left_random: tuple[str, ...]
+    """entries of the model that keep the value they had; for a backbone file, of the backbone: none"""
+    unused: tuple[str, ...]
+    """entries of the file, by our names, that the model has no place for"""
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Put the weights of ``path`` into ``model``, in place.
 
-    A detectron2 backbone file fills the backbone alone. Raises :class:`InputError` when the file
-    cannot be read safely or does not fit the model; the model is then unchanged.
+    A backbone file fills the backbone alone. Raises :class:`InputError` when the file cannot be read
+    safely, does not fit the model, or holds a backbone for other pixels; the model is then unchanged.
+    Files that do not say which pixels they are for (detectron2's without an author) are taken as they are.
     """
     path = Path(path)
     weights = read_weights(path)
-    own = model.state_dict()
-    if any(name.startswith("stem.") for name in weights):
-        weights = {f"backbone.{n}": value for n, value in weights.items() if not _NO_BACKBONE.match(n)}
-        own = {name: value for name, value in own.items() if name.startswith("backbone.")}
-    elif any(name.startswith("detr.") for name in weights):
-        weights = from_published(weights)
-    _check_fit(path, own, weights)
-    model.load_state_dict(weights, strict=False)
+    _check_fit(path, _places(model, weights), weights.entries)
+    _check_pixels(path, model, weights)
+    model.load_state_dict(weights.entries, strict=False)
+
+
+def initialise(model: nn.Module, path: str | Path) -> Initialised:
+    """Start a training from the weights of ``path``, in place.
+
+    As :func:`load_weights`, but a whole model may come from another task: the last layer of the class
+    head (other classes), the memory tokens (other M) and a box head that only one of the two has may
+    differ. They stay as they are, and are named in what is returned.
+    """
+    path = Path(path)
+    weights = read_weights(path)
+    own = _places(model, weights)
+    left_random = tuple(name for name in sorted(own) if _may_stay_random(name, own, weights.entries))
+    unused = tuple(n for n in sorted(weights.entries.keys() - own.keys()) if n.startswith("box_head."))
+    apart = {*left_random, *unused}
+    used = {name: value for name, value in weights.entries.items() if name not in apart}
+    _check_fit(path, {name: value for name, value in own.items() if name not in apart}, used)
+    _check_pixels(path, model, weights)
+    model.load_state_dict(used, strict=False)
+    return Initialised(weights.kind, left_random, unused)
+
+
+def read_weights(path: Path) -> Weights:
+    """The weights of a file of any layout, by our names; unknown names stay as they are."""
+    file = read_file(path)
+    layout = layout_of(file.entries)
+    entries: dict[str, Tensor] = {}
+    for name, value in file.entries.items():
+        if not is_weight(layout, name):
+            continue
+        renamed = to_own(layout, name)
+        if renamed in entries:
+            raise InputError(f"{path}: entry {name}: {renamed} is given twice")
+        entries[renamed] = value
+    if layout == "caffe2":
+        entries = _complete_norms(path, entries)
+    whole = layout == "published" or (
+        layout == "own" and not all(name.startswith("backbone.") for name in entries)
+    )
+    return Weights(
+        entries, "model" if whole else "backbone", _pixels(layout, file, entries), layout, file.remarks
+    )
 
 
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The published IFC names to ours; tensors of the criterion and pixel statistics are not weights."""
-    renamed = {}
-    for name, value in weights.items():
-        if name.startswith(("criterion.", "pixel_")):
-            continue
-        renamed[published_to_own(name)] = value
-    return renamed
-
-
-def published_to_own(name: str) -> str:
-    """Our name of a published parameter; unknown names are returned as they are."""
-    for pattern, replacement in _PUBLISHED:
-        renamed, count = re.subn(f"^{pattern}", replacement, name)
-        if count:
-            break
-    else:
-        return name
-    layer = _LAYER.fullmatch(renamed)
-    if layer is None:
-        return renamed
-    parts = _DECODER_LAYER if renamed.startswith("decoder.") else _ENCODER_LAYER
-    start, part, rest = layer.groups()
-    return start + {**parts, **_FEED_FORWARD}.get(part, part) + rest
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a safetensors file or a torch checkpoint, unpickled with weights-only rules."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if path.suffix == ".pkl":  # detectron2's own backbone files
-            with path.open("rb") as pickled:
-                content = _ArraysOnly(pickled).load()
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())})") from None
-    except Exception:  # torch raises many kinds here, with advice to load unsafely; all mean the same
-        raise InputError(f"{path}: not a checkpoint of tensors alone, or damaged; refused") from None
-    weights = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not weights:
-        raise InputError(f"{path}: holds no dictionary of weights")
-    return {str(name): _tensor(path, name, value) for name, value in weights.items()}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles plain containers and numpy arrays; any other object is refused, so no code runs."""
-
-    allowed = frozenset(
-        {
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("collections", "OrderedDict"),
-        }
-    )
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f"{module}.{name} is not a numpy array")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def _tensor(path: Path, name: str, value: Any) -> Tensor:
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value)
-    if isinstance(value, Tensor):
-        return value
-    raise InputError(f"{path}: entry {name} is a {type(value).__name__}, not a tensor")
-
-
-def _check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    missing = sorted(own.keys() - weights.keys())
-    extra = sorted(weights.keys() - own.keys())
-    misshapen = [
-        f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & weights.keys())
-        if own[name].shape != weights[name].shape
-    ]
-    found = [("missing", missing), ("extra", extra), ("misshapen", misshapen)]
-    problems = [f"{len(names)} {kind}: {', '.join(names)}" for kind, names in found if names]
-    if problems:
-        raise InputError(f"{path}: weights of another model: {'; '.join(problems)}")
+    return {published_to_own(name): value for name, value in weights.items() if is_weight("published", name)}
 
 
 def weights_metadata(path: Path) -> dict[str, Any]:
@@ -174,6 +124,111 @@ def weights_metadata(path: Path) -> dict[str, Any]:
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write our own safetensors layout, atomically; ``metadata`` is stored as json in its header."""
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    with whole_file(path) as draft:
-        save_file(weights, draft, metadata={"ifc": json.dumps(metadata, sort_keys=True)})
+    remarks = {"ifc": json.dumps(metadata, sort_keys=True), PIXELS: _pixels_of(model) or "unknown"}
+    write_file(path, model.state_dict(), remarks)
+
+
+def listed(names: Collection[str]) -> str:
+    """Names on one line; of a long list the first few, and how many more there are."""
+    shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _places(model: nn.Module, weights: Weights) -> dict[str, Tensor]:
+    """The entries of the model that a file of this kind has to fill."""
+    own: dict[str, Tensor] = model.state_dict()
+    if weights.kind == "model":
+        return own
+    return {name: value for name, value in own.items() if name.startswith("backbone.")}
+
+
+def _may_stay_random(name: str, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> bool:
+    """Whether another task explains that the file has no value for this entry."""
+    if name.startswith("box_head."):
+        return not any(other.startswith("box_head.") for other in found)
+    if name not in found or own[name].shape == found[name].shape:
+        return False
+    heads = [other for other in own if other.startswith("class_head.")]
+    last = max((int(other.split(".")[2]) for other in heads), default=-1)
+    memory = ("encoder.memory", "encoder.memory_positions")
+    by_task = name in memory or name.startswith(f"class_head.layers.{last}.")
+    return by_task and own[name].shape[1:] == found[name].shape[1:]
+
+
+def _complete_norms(path: Path, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Caffe2's norms to the four tensors of ours.
+
+    Some files have their statistics merged into scale and bias: then a mean of 0 and a variance of
+    1 - eps leave exactly those. The bias of a convolution moves into the mean: (x + b) - m = x - (m - b).
+    """
+    complete = {name: value for name, value in entries.items() if not _is_conv_bias(name)}
+    for name in [n for n in complete if n.endswith(".norm.weight")]:
+        norm = name.removesuffix(".weight")
+        if f"{norm}.running_mean" not in complete and f"{norm}.running_var" not in complete:
+            complete[f"{norm}.running_mean"] = torch.zeros_like(complete[name])
+            complete[f"{norm}.running_var"] = torch.ones_like(complete[name]) - NORM_EPS
+    for name in entries.keys() - complete.keys():
+        mean = f"{name.removesuffix('.bias')}.norm.running_mean"
+        if mean not in complete or complete[mean].shape != entries[name].shape:
+            raise InputError(f"{path}: {name} {tuple(entries[name].shape)} has no norm to be folded into")
+        complete[mean] = complete[mean] - entries[name]
+    return complete
+
+
+def _is_conv_bias(name: str) -> bool:
+    return name.endswith(".bias") and not name.endswith(".norm.bias")
+
+
+def _pixels(layout: Layout, file: WeightFile, entries: Mapping[str, Tensor]) -> str | None:
+    """The channel order that the backbone of a file was trained on, if that can be told."""
+    if layout == "torchvision":
+        return "RGB"
+    if layout == "caffe2":
+        return "BGR"
+    if PIXELS in file.remarks:
+        said = file.remarks[PIXELS]
+        return said if said in _CONVENTIONS else None
+    if layout == "detectron2":
+        return _AUTHORS.get(file.remarks.get("__author__", ""))
+    if layout == "published":  # R50 began from torchvision's weights, R101 (23 blocks) from MSRA's
+        return "BGR" if any(name.startswith("backbone.res4.22.") for name in entries) else "RGB"
+    return None
+
+
+def _pixels_of(model: nn.Module) -> str | None:
+    """The channel order of a model's backbone."""
+    pixels = getattr(getattr(model, "backbone", None), PIXELS, None)
+    return getattr(pixels, "order", None)
+
+
+def _check_pixels(path: Path, model: nn.Module, weights: Weights) -> None:
+    wanted = _pixels_of(model)
+    if weights.pixels is None or wanted is None or weights.pixels == wanted:
+        return
+    fitting = [name for name, (_, _, pixels) in RESNETS.items() if pixels.order == weights.pixels]
+    raise InputError(
+        f"{path}: its backbone is of {_CONVENTIONS[weights.pixels]}, the model's is of "
+        f"{_CONVENTIONS[wanted]}; backbones of the file's kind: {', '.join(fitting)}"
+    )
+
+
+def _check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    misshapen = [
+        f"{name} {_form(weights[name])} for {_form(own[name])}"
+        for name in own.keys() & weights.keys()
+        if own[name].shape != weights[name].shape or not weights[name].is_floating_point()
+    ]
+    found = [
+        ("missing", own.keys() - weights.keys()),
+        ("extra", weights.keys() - own.keys()),
+        ("misshapen", misshapen),
+    ]
+    problems = [f"{len(names)} {kind}: {listed(names)}" for kind, names in found if names]
+    if problems:
+        raise InputError(f"{path}: weights of another model: {'; '.join(problems)}")
+
+
+def _form(value: Tensor) -> str:
+    kind = "" if value.is_floating_point() else f" of {str(value.dtype).removeprefix('torch.')}"
+    return f"{tuple(value.shape)}{kind}"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from model.errors import InputError
 
-BACKBONES = ("tiny", "tiny_deep", "resnet18", "resnet50", "resnet101")
+BACKBONES = ("tiny", "tiny_deep", "resnet18", "resnet50", "resnet50_bgr", "resnet101", "resnet101_rgb")
 
 
 def encoder_names() -> tuple[str, ...]:
@@ -41,7 +41,11 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    backbone: Literal["tiny", "tiny_deep", "resnet18", "resnet50", "resnet101"] = "resnet50"
+    backbone: Literal["tiny", "tiny_deep", "resnet18", "resnet50", "resnet50_bgr", "resnet101", "resnet101_rgb"] = (
+        "resnet50"
+    )
+    """``resnet50`` and ``resnet101`` are as published: the first takes torchvision's weights (RGB pixels,
+    stride in the 3x3), the second MSRA's (BGR, stride in the 1x1); ``_bgr`` and ``_rgb`` are the reverse."""
     encoder: str = "ifc"
     """How frames communicate: a key of ``model.communication.ENCODERS``."""
     memory_tokens: int = Field(8, ge=0, le=256)
