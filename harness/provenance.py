@@ -31,6 +31,9 @@ TRAINING_CODE = (
     "model/matching.py",
     "model/positions.py",
     "harness/data/clips.py",
+    "harness/data/coco.py",
+    "harness/data/layouts.py",
+    "harness/data/polygons.py",
     "harness/data/rle.py",
     "harness/data/ytvis.py",
     "harness/train.py",
@@ -39,6 +42,8 @@ TRAINING_CODE = (
 EVALUATION_CODE = (
     "model/inference.py",
     "model/tracking.py",
+    "harness/data/benchmarks.py",
+    "harness/data/splits.py",
     "harness/evaluation.py",
     "harness/speed.py",
     "harness/trial.py",

@@ -106,7 +106,7 @@ def make_plan(options: Options) -> Plan:
     scale = load_scale(options.scale)
     overrides: dict[str, Any] = {}
     if options.data is not None:
-        overrides["data.kind"] = "youtube_vis"
+        overrides["data.kind"] = "folder"
     if options.split is not None:
         overrides["data.valid"] = options.split
     anything = Identities("", "", "", "")
@@ -122,6 +122,7 @@ def make_plan(options: Options) -> Plan:
             f"--split: {options.split!r}: embedded data has the split 'valid' only; needs --data"
         )
     source = find_data(config.data, options.data, str(options.sweep))
+    overrides["data.train"], overrides["data.valid"] = source.config.train, source.config.valid
     overrides["model.num_classes"] = source.num_classes
     identities = Identities(
         source.train_identity,
