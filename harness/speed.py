@@ -42,9 +42,9 @@ class Speed:
 
 
 def time_videos(model: ClipModel, dataset: VideoDataset, config: TrialConfig, device: torch.device) -> Speed:
-    """Time inference over the first videos of ``dataset`` that have frames: one warm-up pass, then the timed ones.
+    """Time inference over the first videos of ``dataset``: one warm-up pass, then the timed ones.
 
-    Every pass sees every video, so the warm-up has seen every shape.
+    Videos without frames do not count. Every pass sees every video, so the warm-up has seen every shape.
     """
     videos = [video for video in dataset.videos if video.length][: config.speed.videos]
     if not videos:

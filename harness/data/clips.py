@@ -85,10 +85,12 @@ class ClipSampler:
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Places of the training videos in an epoch; the last epoch's is kept: COCO has 117,266."""
-        if self._kept is None or self._kept[0] != epoch:
+        kept = self._kept
+        if kept is None or kept[0] != epoch:
             rng = np.random.default_rng([self.seed, 0, epoch])
-            self._kept = (epoch, rng.permutation(len(self.dataset.training_videos)))
-        return self._kept[1]
+            kept = (epoch, rng.permutation(len(self.dataset.training_videos)))
+            self._kept = kept
+        return kept[1]
 
 
 def sample_frames(rng: np.random.Generator, length: int, count: int, reach: int) -> list[int]:

@@ -188,7 +188,7 @@ def load_dataset(root: Path, split: str) -> VideoDataset:
         tracks[video_id].append(track)
     has_frames = any(entry["file_names"] for entry in entries.values())
     images = image_folder(root, split) if has_frames else root
-    videos = tuple(_video(entry, images, tuple(tracks[i]), file) for i, entry in entries.items())
+    videos = tuple(_video(entry, images, tuple(tracks[i]), file, is_images) for i, entry in entries.items())
     return VideoDataset(root, split, file, categories, videos, is_images)
 
 
@@ -266,13 +266,18 @@ def _video_entries(entries: list[dict[str, Any]], file: Path) -> dict[int, dict[
     return by_id
 
 
-def _video(entry: dict[str, Any], images: Path, tracks: tuple[Track, ...], file: Path) -> Video:
+def _video(
+    entry: dict[str, Any], images: Path, tracks: tuple[Track, ...], file: Path, is_image: bool
+) -> Video:
     files = tuple(images / name for name in entry["file_names"])
     for index, frame in enumerate(files):
         if not frame.is_file():
-            raise InputError(f"{file}: video {entry['id']}: file_names[{index}]: no file {frame}")
-    first = Path(entry["file_names"][0]) if files else None
-    name = "" if first is None else first.parent.as_posix() if first.parent.name else first.name
+            where = (
+                f"image {entry['id']}: file_name" if is_image else f"video {entry['id']}: file_names[{index}]"
+            )
+            raise InputError(f"{file}: {where}: no file {frame}")
+    first = Path(entry["file_names"][0] if files else "")
+    name = first.name if is_image else first.parent.as_posix() if files else ""
     return Video(entry["id"], name, entry["height"], entry["width"], files, tracks)
 
 
