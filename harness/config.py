@@ -62,11 +62,14 @@ class SyntheticConfig(Closed):
 class DataConfig(Closed):
     """Which videos. The folder itself (``--data``) is no part of a trial's identity; its checksum is."""
 
-    kind: Literal["synthetic", "youtube_vis"] = "youtube_vis"
-    train: str = "train"
-    """Trains on ``<train>.json`` of the data folder."""
-    valid: str = "valid"
-    """Scores on ``<valid>.json`` of the data folder."""
+    kind: Literal["synthetic", "folder"] = "folder"
+    benchmark: Literal["ytvis19", "ytvis21", "ovis", "coco"] = "ytvis19"
+    """The published data set that the folder is, or is laid out like (``harness/data/benchmarks.py``)."""
+    train: str | None = None
+    """Split to train on, such as ``train``; null is the benchmark's own."""
+    valid: str | None = None
+    """Split to score, such as ``valid`` or ``ytvis19-holdout-v1``; null is the benchmark's own if that
+    has annotations, otherwise the hold-out of training."""
     synthetic: SyntheticConfig = SyntheticConfig()
 
 
@@ -83,7 +86,19 @@ class TrainConfig(Closed):
     """The other frames of a clip lie within ± this many frames of the reference frame."""
     short_sides: tuple[Annotated[int, Field(ge=16)], ...] = Field((360, 480), min_length=1, strict=False)
     """One is drawn for each clip; the frame keeps its aspect ratio."""
+    max_long_side: int | None = Field(None, ge=16)
+    """A longer side above this shrinks the frame further; null is no bound. DETR has 1333 on COCO."""
     flip: float = Field(0.5, ge=0, le=1)
+    crop: float = Field(0.0, ge=0, le=1)
+    """Probability that a clip is cropped before it is resized, as DETR crops COCO images (there 0.5)."""
+    crop_short_sides: tuple[Annotated[int, Field(ge=16)], ...] = Field(
+        (400, 500, 600), min_length=1, strict=False
+    )
+    """A clip to be cropped is first resized to one of these."""
+    crop_range: Annotated[
+        tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]], Field(strict=False)
+    ] = (384, 600)
+    """Height and width of the crop are each drawn from this range, at most the frame's."""
     learning_rate: float = Field(1e-4, gt=0)
     backbone_learning_rate: float = Field(1e-5, ge=0)
     weight_decay: float = Field(1e-4, ge=0)
@@ -105,6 +120,12 @@ class TrainConfig(Closed):
     checkpoint_every: int = Field(500, ge=1)
     threads: int | None = Field(None, ge=1)
     """CPU threads of one training. Fixed by the CPU scales so that results do not depend on core counts."""
+
+    @model_validator(mode="after")
+    def _crop_is_a_range(self) -> TrainConfig:
+        if self.crop_range[0] > self.crop_range[1]:
+            raise ValueError(f"crop_range {list(self.crop_range)} must rise")
+        return self
 
 
 class InferenceConfig(Closed):

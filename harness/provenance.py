@@ -35,6 +35,9 @@ TRAINING_CODE = (
     "model/positions.py",
     "model/weight_names.py",
     "harness/data/clips.py",
+    "harness/data/coco.py",
+    "harness/data/layouts.py",
+    "harness/data/polygons.py",
     "harness/data/rle.py",
     "harness/data/ytvis.py",
     "harness/train.py",
@@ -43,6 +46,8 @@ TRAINING_CODE = (
 EVALUATION_CODE = (
     "model/inference.py",
     "model/tracking.py",
+    "harness/data/benchmarks.py",
+    "harness/data/splits.py",
     "harness/evaluation.py",
     "harness/flops.py",
     "harness/speed.py",

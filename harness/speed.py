@@ -20,6 +20,7 @@ from harness.config import TrialConfig
 from harness.data.clips import resize_frames
 from harness.data.ytvis import VideoDataset
 from model.clip_model import ClipModel
+from model.errors import InputError
 from model.inference import segment_video
 
 
@@ -43,9 +44,11 @@ class Speed:
 def time_videos(model: ClipModel, dataset: VideoDataset, config: TrialConfig, device: torch.device) -> Speed:
     """Time inference over the first videos of ``dataset``: one warm-up pass, then the timed ones.
 
-    Every pass sees every video, so the warm-up has seen every shape.
+    Videos without frames do not count. Every pass sees every video, so the warm-up has seen every shape.
     """
-    videos = dataset.videos[: config.speed.videos]
+    videos = [video for video in dataset.videos if video.length][: config.speed.videos]
+    if not videos:
+        raise InputError(f"{dataset.annotation_file}: no video has a frame: nothing to time")
     decoded = [
         (
             resize_frames(

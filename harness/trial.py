@@ -31,7 +31,8 @@ from pydantic import ValidationError
 
 from harness.config import Closed, TrialConfig
 from harness.data.clips import resize_frames
-from harness.data.ytvis import VideoDataset, load_dataset
+from harness.data.splits import load_scored, load_training
+from harness.data.ytvis import VideoDataset
 from harness.evaluation import encode_tracks, evaluate, write_results
 from harness.flops import count_encoder
 from harness.provenance import machine, now
@@ -80,7 +81,7 @@ def run(job: Job) -> None:
         _count(job)
         return
     device = _device(job.device)
-    valid = load_dataset(job.data, job.config.data.valid)
+    valid = load_scored(job.data, job.config.data)
     model = _trained_model(job, device)
     for cell in job.cells:
         folder = job.folder / "cells" / cell.key
@@ -132,7 +133,7 @@ def _trained_model(job: Job, device: torch.device) -> ClipModel:
         return model.eval()
     emit("stage", name="train")
     started, started_at = time.perf_counter(), now()
-    dataset = load_dataset(job.data, job.config.data.train)
+    dataset = load_training(job.data, job.config.data)
 
     def progress(done: int, steps: int, loss: float) -> None:
         emit("step", done=done, steps=steps, loss=round(loss, 4))

@@ -57,9 +57,11 @@ def segment_video(
     Returns:
         ``scores`` (N,), ``labels`` (N,) and ``masks`` (N, L, h, w) bool on the CPU. Every class of a track
         with a probability above ``score_threshold`` gives one result; ``tracks`` (N,) tells which results
-        share a track, and so their masks.
+        share a track, and so their masks. A video without frames (L = 0) has no results.
     """
     tracker = ClipTracker(model.config.num_classes, match_threshold)
+    if not len(frames):
+        return _results(*tracker.result(0), output_size, score_threshold)
     with _evaluation_mode(model):
         features = _video_features(model, frames)
         for span in windows(len(frames), window, stride):

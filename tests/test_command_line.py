@@ -25,7 +25,8 @@ TINY = ["--scale", "tiny"]
 @pytest.fixture(autouse=True)
 def in_the_root_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.delenv("YOUTUBE_VIS", raising=False)
+    for variable in ("YOUTUBE_VIS", "YOUTUBE_VIS_2019"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_no_scale_and_no_data(out: list[str], tmp_path: Path) -> None:
     done = process([TABLE, *out])
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert "looked at --data (not given) and the variable YOUTUBE_VIS (not set)" in line
+    assert "looked at --data (not given) and the variables YOUTUBE_VIS_2019 and YOUTUBE_VIS (not set)" in line
     assert f"`python run_sweep.py {TABLE} --data FOLDER`" in line
     assert f"`python run_sweep.py {TABLE} --scale tiny`" in line
     assert written(tmp_path) == []
@@ -129,7 +130,7 @@ DATA = {
     "not json": "{data}/train.json: not a json file (",
     "truncated json": "{data}/train.json: not a json file (",
     "a list": "{data}/train.json: top level is a list; ",
-    "coco": "{data}/train.json: key videos is missing, but images is there: a COCO image json",
+    "coco": "{data}/train.json: images: empty list",
     "no categories": "{data}/train.json: key categories is missing",
     "empty": "{data}/train.json: videos: empty list",
 }

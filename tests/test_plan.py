@@ -84,7 +84,10 @@ def test_a_split_that_cannot_be_scored_is_refused(annotations: object, tmp_path:
     write_dataset(small, data)
     content = json.loads((data / "valid.json").read_text(encoding="utf-8"))
     (data / "valid.json").write_text(json.dumps({**content, "annotations": annotations}), encoding="utf-8")
-    with pytest.raises(InputError, match=r"valid\.json: .*annotations"):
+    with pytest.raises(InputError, match=r"valid\.json: no annotations to score against"):
+        plan_of(tmp_path, {}, data=data, split="valid")
+    # Without a named split the hold-out is scored; the rule holds out no video here.
+    with pytest.raises(InputError, match=r"train\.json: split 'ytvis19-holdout-v1' is empty: .*--split"):
         plan_of(tmp_path, {}, data=data)
 
 

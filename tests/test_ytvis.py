@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
+from harness.config import DataConfig
+from harness.data.splits import load_training
 from harness.data.ytvis import VideoDataset, load_dataset
 from model.errors import InputError
 
@@ -63,14 +65,18 @@ def content() -> dict[str, Any]:
     }
 
 
+def write_json(root: Path, data: Any, split: str = "train") -> Path:
+    (root / f"{split}.json").write_text(json.dumps(data))
+    return root
+
+
 def write(root: Path, data: Any, split: str = "train") -> Path:
     for name in ("a", "b"):
         folder = root / split / "JPEGImages" / name
         folder.mkdir(parents=True, exist_ok=True)
         for t in range(L):
             Image.new("RGB", (W, H), (200, 20 * t, 0)).save(folder / f"{t:05d}.jpg", quality=95)
-    (root / f"{split}.json").write_text(json.dumps(data))
-    return root
+    return write_json(root, data, split)
 
 
 @pytest.fixture
@@ -132,8 +138,25 @@ def test_only_a_training_split_needs_annotations(annotations: object, tmp_path: 
     if annotations == "absent":
         del data["annotations"]
     assert load_dataset(write(tmp_path, data, "valid"), "valid").videos[1].tracks == ()
-    with pytest.raises(InputError, match=r"train\.json: annotations: none, but"):
-        load_dataset(write(tmp_path, data, "train"), "train")
+    for name in ("train", "mine"):
+        write(tmp_path, data, name)
+        with pytest.raises(InputError, match=rf"{name}\.json: annotations: none; a split to train on"):
+            load_training(tmp_path, DataConfig(train=name, valid="valid"))
+
+
+def test_a_video_without_frames(tmp_path: Path) -> None:
+    data = content()
+    data["videos"][0] = {"id": 5, "width": W, "height": H, "length": 0, "file_names": []}
+    data["annotations"].append({"id": 2, "video_id": 5, "category_id": 4, "iscrowd": 0, "segmentations": []})
+    dataset = load_dataset(write(tmp_path, data), "train")
+    empty, other = dataset.videos
+    assert (empty.name, empty.length, len(empty.tracks)) == ("", 0, 1)
+    assert dataset.frames(empty, []).shape == (0, 3, H, W)
+    assert dataset.masks(empty, []).shape == (1, 0, H, W)
+    assert dataset.training_videos == (other,)
+    shutil.rmtree(tmp_path / "train")
+    nothing = {**data, "videos": data["videos"][:1], "annotations": []}
+    assert load_dataset(write_json(tmp_path, nothing), "train").training_videos == ()
 
 
 def put(*path: str | int, value: object) -> Callable[[dict[str, Any]], object]:
@@ -156,7 +179,7 @@ POLYGON = [[0, 0, 4, 0, 4, 4]]
 FULL = rle(np.ones((H, W), bool))
 BAD_JSON: dict[str, Callable[[dict[str, Any]], object]] = {
     "top level is a list": lambda data: [data],
-    "key videos is missing, but images is there": lambda data: {**drop("videos")(data), "images": []},  # type: ignore[dict-item]
+    "images: empty list": lambda data: {**drop("videos")(data), "images": []},  # type: ignore[dict-item]
     "key videos is missing": drop("videos"),
     "key categories is missing": drop("categories"),
     "videos: empty list": put("videos", value=[]),
@@ -168,9 +191,13 @@ BAD_JSON: dict[str, Callable[[dict[str, Any]], object]] = {
     "video 5: height: None": put(*VIDEO, "height", value=None),
     "video 5: width: 0": put(*VIDEO, "width", value=0),
     "video 5: length: 9, but file_names has 3": put(*VIDEO, "length", value=9),
-    "video 5: file_names: empty list": put(*VIDEO, "file_names", value=[]),
+    "video 5: length: 3, but file_names has 0": put(*VIDEO, "file_names", value=[]),
+    "video 5: length: 'x', but file_names has 3": put(*VIDEO, "length", value="x"),
+    "video 5: file_names: NoneType": put(*VIDEO, "file_names", value=None),
+    "video 5: file_names[1]: 7": put(*VIDEO, "file_names", 1, value=7),
     "video 5: file_names[0]: no file": put(*VIDEO, "file_names", value=["a/9.jpg"] * L),
     "annotation 1: video_id: 77": put(*TRACK, "video_id", value=77),
+    "annotation 1: video_id: None": put(*TRACK, "video_id", value=None),
     "annotation 1: category_id: 77": put(*TRACK, "category_id", value=77),
     "annotation 1: iscrowd: 2": put(*TRACK, "iscrowd", value=2),
     "annotation 1: segmentations: NoneType": put(*TRACK, "segmentations", value=None),
@@ -203,19 +230,19 @@ def test_not_json(tmp_path: Path) -> None:
 
 def test_missing_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"nowhere: no such folder; looked for .*train\.json and .*annotations"
+        InputError, match=r"nowhere: no such folder; looked for train\.json, annotations/train\.json, "
     ):
         load_dataset(tmp_path / "nowhere", "train")
-    with pytest.raises(InputError, match=r"the folder is empty; .*JPEGImages/<video>/<frame>\.jpg"):
+    with pytest.raises(InputError, match=r"the folder is empty; .* annotations/instances_train\.json"):
         load_dataset(tmp_path, "train")
     write(tmp_path, content())
     with pytest.raises(InputError, match="no annotations of split 'valid'"):
         load_dataset(tmp_path, "valid")
     shutil.rmtree(tmp_path / "train" / "JPEGImages")
-    with pytest.raises(InputError, match="has no folder JPEGImages"):
+    with pytest.raises(InputError, match=r"video 5: file_names\[0\]: no file .*train/a/00000\.jpg"):
         load_dataset(tmp_path, "train")
     (tmp_path / "train").rmdir()
-    with pytest.raises(InputError, match="no images of split 'train'"):
+    with pytest.raises(InputError, match=r"no images of split 'train'; .* train/JPEGImages, train$"):
         load_dataset(tmp_path, "train")
 
 

@@ -1,4 +1,4 @@
-"""Training clips: which frames, at which size, in which order (paper Sec. 4.1).
+"""Training clips: which frames, which part of them, at which size, in which order (paper Sec. 4.1).
 
 Clip i of a training is a pure function of (seed, i). The state of the sampler is therefore one number,
 the next i, and an interrupted training goes on with the clips it would have seen.
@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from harness.config import TrainConfig
 from harness.data.ytvis import VideoDataset
+from model.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,21 @@ class Batch:
 
 
 class ClipSampler:
-    """Clip i of a training, for i = 0, 1, 2, ...; each epoch visits every video once, shuffled."""
+    """Clip i of a training, for i = 0, 1, 2, ...; each epoch visits every training video once, shuffled."""
 
     def __init__(self, dataset: VideoDataset, config: TrainConfig, seed: int) -> None:
+        if not dataset.training_videos:
+            raise InputError(f"{dataset.annotation_file}: no video to draw clips from")
         self.dataset = dataset
         self.config = config
         self.seed = seed
+        self._kept: tuple[int, NDArray[np.int64]] | None = None
 
     def clip(self, index: int) -> Clip:
-        """Read, resize and perhaps flip the clip's frames and masks."""
-        epoch, place = divmod(index, len(self.dataset.videos))
-        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.dataset.videos))
-        video = self.dataset.videos[order[place]]
+        """Read, perhaps crop, resize and perhaps flip the clip's frames and masks."""
+        videos = self.dataset.training_videos
+        epoch, place = divmod(index, len(videos))
+        video = videos[self._order(epoch)[place]]
         rng = np.random.default_rng([self.seed, 1, index])
         indices = sample_frames(rng, video.length, self.config.frames_per_clip, self.config.frame_range)
         short_side = int(rng.choice(self.config.short_sides))
@@ -70,12 +75,22 @@ class ClipSampler:
         masks = torch.from_numpy(self.dataset.masks(video, indices))
         labels = torch.tensor([track.category for track in video.tracks], dtype=torch.long)
         crowd = torch.tensor([track.iscrowd for track in video.tracks], dtype=torch.bool)
-        frames = resize_frames(frames, short_side)
-        masks = _resize_masks(masks, (frames.shape[-2], frames.shape[-1]))
+        if rng.random() < self.config.crop:
+            frames, masks = _cropped(frames, masks, self.config, rng)
+        frames, masks = _resized(frames, masks, short_side, self.config.max_long_side)
         if flip:
             frames, masks = frames.flip(-1), masks.flip(-1)
         visible = masks.flatten(1).any(1) & ~crowd
         return Clip(frames.contiguous(), labels[visible], masks[visible])
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Places of the training videos in an epoch; the last epoch's is kept: COCO has 117,266."""
+        kept = self._kept
+        if kept is None or kept[0] != epoch:
+            rng = np.random.default_rng([self.seed, 0, epoch])
+            kept = (epoch, rng.permutation(len(self.dataset.training_videos)))
+            self._kept = kept
+        return kept[1]
 
 
 def sample_frames(rng: np.random.Generator, length: int, count: int, reach: int) -> list[int]:
@@ -89,13 +104,46 @@ def sample_frames(rng: np.random.Generator, length: int, count: int, reach: int)
     return sorted([reference, *(int(i) for i in others)])
 
 
-def resize_frames(frames: Tensor, short_side: int) -> Tensor:
-    """(T, 3, H, W) uint8 to the size whose shorter side is ``short_side``, bilinear with antialiasing."""
+def _cropped(
+    frames: Tensor, masks: Tensor, config: TrainConfig, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Resize to one of ``crop_short_sides`` and cut out one rectangle, the same from every frame.
+
+    As DETR trains on COCO images: both sides are drawn from ``crop_range``, at most the frame's.
+    """
+    frames, masks = _resized(frames, masks, int(rng.choice(config.crop_short_sides)), None)
+    spans = []
+    for side in frames.shape[-2:]:
+        low, high = (min(bound, side) for bound in config.crop_range)
+        length = int(rng.integers(low, high + 1))
+        start = int(rng.integers(side - length + 1))
+        spans.append(slice(start, start + length))
+    rows, columns = spans
+    return frames[..., rows, columns], masks[..., rows, columns]
+
+
+def _resized(
+    frames: Tensor, masks: Tensor, short_side: int, max_long_side: int | None
+) -> tuple[Tensor, Tensor]:
+    frames = resize_frames(frames, short_side, max_long_side)
+    return frames, _resize_masks(masks, (frames.shape[-2], frames.shape[-1]))
+
+
+def resize_frames(frames: Tensor, short_side: int, max_long_side: int | None = None) -> Tensor:
+    """(T, 3, H, W) uint8 to the size whose shorter side is ``short_side``, bilinear with antialiasing.
+
+    A longer side that would pass ``max_long_side`` becomes that, and the shorter one less: the aspect
+    ratio is kept in any case.
+    """
     height, width = frames.shape[-2:]
     scale = short_side / min(height, width)
-    size = (round(height * scale), round(width * scale))
+    if max_long_side is not None:
+        scale = min(scale, max_long_side / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
     if size == (height, width):
         return frames
+    if not len(frames):
+        return frames.new_zeros((0, frames.shape[1], *size))
     resized = F.interpolate(frames.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
     return resized.round_().clamp_(0, 255).to(torch.uint8)
 

@@ -46,15 +46,26 @@ def checked_masks(
     out: list[Rle | None] = []
     for frame, mask in enumerate(masks):
         out.append(None if mask is None else _compressed(mask, size, f"{where}: {key}[{frame}]"))
-    present = [frame for frame, mask in enumerate(out) if mask is not None]
-    totals = run_totals([mask["counts"].encode("ascii", "replace") for mask in out if mask is not None])
-    for frame, total in zip(present, totals, strict=True):
-        if total != size[0] * size[1]:
-            found = "not a compressed RLE" if total < 0 else f"runs of {total} pixels"
-            raise InputError(
-                f"{where}: {key}[{frame}]: counts: {found}; allowed: runs of all {size[0] * size[1]} pixels"
-            )
+    present = {f"{where}: {key}[{frame}]": mask for frame, mask in enumerate(out) if mask is not None}
+    _check_totals(present, size)
     return tuple(out)
+
+
+def checked_mask(mask: object, size: tuple[int, int], where: str) -> Rle:
+    """One mask as compressed RLE; errors as of :func:`checked_masks`."""
+    code = _compressed(mask, size, where)
+    _check_totals({where: code}, size)
+    return code
+
+
+def _check_totals(codes: dict[str, Rle], size: tuple[int, int]) -> None:
+    """The runs of each code, by the opening of its error message, cover H*W pixels."""
+    pixels = size[0] * size[1]
+    totals = run_totals([code["counts"].encode("ascii", "replace") for code in codes.values()])
+    for where, total in zip(codes, totals, strict=True):
+        if total != pixels:
+            found = "not a compressed RLE" if total < 0 else f"runs of {total} pixels"
+            raise InputError(f"{where}: counts: {found}; allowed: runs of all {pixels} pixels")
 
 
 def _compressed(mask: object, size: tuple[int, int], where: str) -> Rle:

@@ -1,4 +1,4 @@
-"""Which data a sweep runs on: embedded videos, or a YouTube-VIS folder that the user names."""
+"""Which data a sweep runs on: embedded videos, or a folder that the user names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import DataConfig
+from harness.data.benchmarks import BENCHMARKS, Benchmark
+from harness.data.layouts import ANNOTATION_FILES
+from harness.data.splits import load_scored, load_training, resolved, shared_videos
 from harness.data.synthetic import cached_dataset, dataset_name, describe
-from harness.data.ytvis import VideoDataset, load_dataset
+from harness.data.ytvis import VideoDataset
 from model.errors import InputError
-
-FOLDER_VARIABLE = "YOUTUBE_VIS"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class DataSource:
     """A data set that is there, or (embedded) can be made at any time."""
 
     config: DataConfig
+    """With both splits named, whoever chose them."""
     name: str
     train_identity: str
     """Checksum of the training videos; for embedded data the hash of its configuration and generator."""
@@ -32,7 +34,7 @@ class DataSource:
     """None for embedded data"""
 
     def root(self, cache: Path, progress: Callable[[int, int], None] | None = None) -> Path:
-        """The YouTube-VIS folder; embedded data is written below ``cache`` unless it is there."""
+        """The data folder; embedded data is written below ``cache`` unless it is there."""
         if self.folder is not None:
             return self.folder
         return cached_dataset(self.config.synthetic, cache, progress)
@@ -41,41 +43,56 @@ class DataSource:
 def find_data(config: DataConfig, folder: Path | None, sweep: str) -> DataSource:
     """The data that ``config`` asks for; a real folder is read and checked, embedded data is not made yet.
 
+    Args:
+        folder: what ``--data`` names; None asks the benchmark's environment variables.
+        sweep: the sweep's file, for the commands that an error message proposes.
+
     Raises :class:`InputError` that says where it looked and what to do.
     """
     if config.kind == "synthetic":
         name = dataset_name(config.synthetic)
-        return DataSource(
-            config, name, name, name, describe(config.synthetic), config.synthetic.categories, folder=None
-        )
-    root = folder or _folder_of_environment(sweep)
-    train = load_dataset(root, config.train)
-    valid = load_dataset(root, config.valid)
-    _check_same_categories(train, valid)
-    if not any(not track.iscrowd for video in valid.videos for track in video.tracks):
-        raise InputError(
-            f"{valid.annotation_file}: no annotations to score against (the published valid.json has none); "
-            "name an annotated json of this folder with --split"
-        )
+        categories = config.synthetic.categories
+        config = resolved(Path(name), config)
+        return DataSource(config, name, name, name, describe(config.synthetic), categories, folder=None)
+    root = folder or _folder_of_environment(BENCHMARKS[config.benchmark], sweep)
+    config = resolved(root, config)
+    training = load_training(root, config)
+    scored = load_scored(root, config)
+    _check_same_categories(training, scored)
     return DataSource(
         config,
         root.resolve().name,
-        train.checksum()[:16],
-        valid.checksum()[:16],
-        f"{len(train.videos)} training videos, scored on the {len(valid.videos)} of {config.valid}.json",
-        len(train.categories),
+        training.checksum()[:16],
+        scored.checksum()[:16],
+        _describe(training, scored, config),
+        len(training.categories),
         root,
     )
 
 
-def _folder_of_environment(sweep: str) -> Path:
-    named = os.environ.get(FOLDER_VARIABLE)
+def _describe(training: VideoDataset, scored: VideoDataset, config: DataConfig) -> str:
+    noun = "images" if training.is_images else "videos"
+    text = f"{len(training.videos)} training {noun}, scored on the {len(scored.videos)} of "
+    if scored.is_part:
+        return f"{text}{scored.split}, held out of {config.train}"
+    shared = shared_videos(training, scored)
+    seen = f"; {shared} of these are training {noun}: no measure of generalisation" if shared else ""
+    return f"{text}{config.valid}.json{seen}"
+
+
+def _folder_of_environment(benchmark: Benchmark, sweep: str) -> Path:
+    named = next((value for name in benchmark.variables if (value := os.environ.get(name))), None)
     if named:
         return Path(named)
+    plural = "s" if len(benchmark.variables) > 1 else ""
+    names = " and ".join(benchmark.variables)
+    looked = ", ".join(name.format(split=benchmark.train) for name in ANNOTATION_FILES)
     raise InputError(
-        f"no YouTube-VIS data: looked at --data (not given) and the variable {FOLDER_VARIABLE} (not set); "
-        f"give the folder that holds train.json and train/JPEGImages: `python run_sweep.py {sweep} --data "
-        f"FOLDER`, or run at once on embedded videos: `python run_sweep.py {sweep} --scale tiny`"
+        f"no {benchmark.title} data: looked at --data (not given) and the variable{plural} {names} "
+        "(not set); "
+        f"give the folder that holds the annotations (one of {looked}) and the images: "
+        f"`python run_sweep.py {sweep} --data FOLDER`, or run at once on embedded data: "
+        f"`python run_sweep.py {sweep} --scale tiny`"
     )
 
 

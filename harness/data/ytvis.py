@@ -1,16 +1,11 @@
-"""Reader of the YouTube-VIS layout, for the embedded data set and for real footage alike.
+"""Reader of a split: the embedded data set, YouTube-VIS, OVIS and COCO alike (``layouts.py``: where it is).
 
-::
-
-    <root>/<split>.json  or  <root>/annotations/<split>.json
-    <root>/<split>/JPEGImages/<video>/<frame>.jpg
-
-A split without a folder of its own takes the one before its first underscore: the images of
-``valid_seen.json`` lie in ``valid/``.
+COCO's images are videos of one frame; their video ids are the image ids.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -23,13 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco
+from pycocotools import mask as codes
 
+from harness.data.coco import as_videos, is_image_json, with_codes
+from harness.data.layouts import annotation_file, find_annotation_file, image_folder
+from harness.data.polygons import Polygons
 from harness.data.rle import Rle, checked_masks
 from model.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Category:
     """A category as the json has it; its label is its place in ``VideoDataset.categories``."""
 
@@ -37,23 +35,25 @@ class Category:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Track:
-    """One annotated instance; ``segmentations`` has one compressed RLE a frame, None where absent."""
+    """One annotated instance; ``segmentations`` has one mask a frame, None where absent."""
 
     annotation_id: int
     category: int
     """Contiguous label 0..K-1, in order of category id."""
-    segmentations: tuple[Rle | None, ...]
+    segmentations: tuple[Rle | Polygons | None, ...]
+    """Compressed RLE; polygons where a COCO json has them."""
     iscrowd: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Video:
-    """One video; ``files`` are the frames in order, ``name`` is its folder."""
+    """One video; ``files`` are the frames in order. It may have none."""
 
     video_id: int
     name: str
+    """Its folder; of a COCO image its file; "" of a video without frames."""
     height: int
     width: int
     files: tuple[Path, ...]
@@ -64,16 +64,40 @@ class Video:
         """L, number of frames."""
         return len(self.files)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no instance, crowds aside."""
+        return all(track.iscrowd for track in self.tracks)
+
 
 @dataclass(frozen=True)
 class VideoDataset:
-    """A split that was read and checked by :func:`load_dataset`."""
+    """A split that was read and checked by :func:`load_dataset`, or a part of one."""
 
     root: Path
     split: str
     annotation_file: Path
     categories: tuple[Category, ...]
     videos: tuple[Video, ...]
+    is_images: bool = False
+    """Whether the videos are the images of a COCO json."""
+    is_part: bool = False
+    """Whether ``videos`` are some of the json's only."""
+
+    def part(self, name: str, videos: Sequence[Video]) -> VideoDataset:
+        """Some videos of this split, as a split of their own."""
+        return dataclasses.replace(self, split=name, videos=tuple(videos), is_part=True)
+
+    @cached_property
+    def training_videos(self) -> tuple[Video, ...]:
+        """The videos that clips are drawn from.
+
+        Videos without frames cannot be; images without an instance, crowds aside, are left out, as
+        detectron2 does by default on COCO. Videos without an instance stay: they teach "no object".
+        """
+        return tuple(
+            video for video in self.videos if video.length and not (self.is_images and video.is_empty)
+        )
 
     def frames(self, video: Video, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Decode frames ``indices`` as (n,3,H,W) uint8 RGB.
@@ -97,35 +121,59 @@ class VideoDataset:
         for track, planes in zip(video.tracks, out, strict=True):
             for plane, index in zip(planes, indices, strict=True):
                 segmentation = track.segmentations[index]
-                if segmentation is not None:
-                    plane[:] = coco.decode(segmentation)
+                if isinstance(segmentation, Polygons):
+                    plane[:] = codes.decode(segmentation.rle(video.height, video.width))
+                elif segmentation is not None:
+                    plane[:] = codes.decode(segmentation)
         return out
 
     def checksum(self) -> str:
-        """SHA-256 of the annotation file's bytes and the names and sizes of all images, in order."""
+        """SHA-256 of the annotations and the names and sizes of all images, in order.
+
+        Of a whole split the annotation file's bytes count; of a part the entries of exactly its videos.
+        """
         return self._checksum
 
     @cached_property
     def _checksum(self) -> str:
-        digest = hashlib.sha256(self.annotation_file.read_bytes())
+        digest = hashlib.sha256(self._part_bytes() if self.is_part else self.annotation_file.read_bytes())
         for video in self.videos:
             for file in video.files:
                 digest.update(f"{video.name}/{file.name} {file.stat().st_size}\n".encode())
         return digest.hexdigest()
 
+    def _part_bytes(self) -> bytes:
+        content = self.ground_truth()
+        kept = {key: content.get(key) for key in ("categories", "videos", "annotations")}
+        return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
+
     def ground_truth(self) -> dict[str, Any]:
-        """The annotation json as it is on disk."""
-        return _read_json(self.annotation_file)
+        """What the evaluator takes: the annotation json as it is on disk, or of a part its entries.
+
+        Of COCO's images it is in the form of a YouTube-VIS json, every mask an RLE.
+        """
+        content = _read_json(self.annotation_file)
+        if self.is_images:
+            content = with_codes(as_videos(content, self.annotation_file))
+        if self.is_part:
+            ids = {video.video_id for video in self.videos}
+            content["videos"] = [entry for entry in content["videos"] if entry["id"] in ids]
+            annotations = content.get("annotations") or []
+            content["annotations"] = [entry for entry in annotations if entry["video_id"] in ids]
+        return content
 
 
 def load_dataset(root: Path, split: str) -> VideoDataset:
-    """Read and check ``<split>.json`` below ``root``. Frames are looked up, not decoded.
+    """Read and check the annotations of ``split`` below ``root``. Frames are looked up, not decoded.
 
     Raises:
         InputError: one line that names the file, the video or annotation, the field, and what is allowed.
     """
-    file = _annotation_file(root, split)
+    file = annotation_file(root, split)
     content = _read_json(file)
+    is_images = is_image_json(content)
+    if is_images:
+        content = as_videos(content, file)
     _require_lists(content, file)
     categories = _categories(content["categories"], file)
     labels = {category.id: label for label, category in enumerate(categories)}
@@ -133,44 +181,21 @@ def load_dataset(root: Path, split: str) -> VideoDataset:
     tracks: dict[int, list[Track]] = {video_id: [] for video_id in entries}
     annotation_ids: set[int] = set()
     for entry in content.get("annotations") or []:
-        track, video_id = _track(entry, entries, labels, file)
+        track, video_id = _track(entry, entries, labels, file, is_images)
         if track.annotation_id in annotation_ids:
             raise InputError(f"{file}: annotation {track.annotation_id}: id appears twice")
         annotation_ids.add(track.annotation_id)
         tracks[video_id].append(track)
-    if split.split("_")[0] == "train" and not annotation_ids:
-        raise InputError(f"{file}: annotations: none, but a split to train on needs them")
-    images = _image_folder(root, split)
-    videos = tuple(_video(entry, images, tuple(tracks[i]), file) for i, entry in entries.items())
-    return VideoDataset(root, split, file, categories, videos)
+    has_frames = any(entry["file_names"] for entry in entries.values())
+    images = image_folder(root, split) if has_frames else root
+    videos = tuple(_video(entry, images, tuple(tracks[i]), file, is_images) for i, entry in entries.items())
+    return VideoDataset(root, split, file, categories, videos, is_images)
 
 
-def _annotation_file(root: Path, split: str) -> Path:
-    candidates = (root / f"{split}.json", root / "annotations" / f"{split}.json")
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    if not root.is_dir():
-        state = "no such folder" if not root.exists() else "not a folder"
-    else:
-        state = "the folder is empty" if not any(root.iterdir()) else f"no annotations of split {split!r}"
-    raise InputError(
-        f"{root}: {state}; looked for {candidates[0]} and {candidates[1]}; expected the YouTube-VIS layout: "
-        f"{split}.json and {split}/JPEGImages/<video>/<frame>.jpg"
-    )
-
-
-def _image_folder(root: Path, split: str) -> Path:
-    names = [split] if "_" not in split else [split, split.split("_")[0]]
-    for name in names:
-        if (root / name).is_dir():
-            if not (root / name / "JPEGImages").is_dir():
-                raise InputError(
-                    f"{root / name}: has no folder JPEGImages; expected JPEGImages/<video>/<frame>.jpg"
-                )
-            return root / name / "JPEGImages"
-    looked = " and ".join(str(root / name / "JPEGImages") for name in names)
-    raise InputError(f"{root}: no images of split {split!r}; looked for {looked}")
+def has_annotations(root: Path, split: str) -> bool:
+    """Whether the split has a json with annotations: the published ``valid.json`` has none."""
+    file = find_annotation_file(root, split)
+    return file is not None and bool(_read_json(file).get("annotations"))
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -189,10 +214,6 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _require_lists(content: dict[str, Any], file: Path) -> None:
-    if "videos" not in content and "images" in content:
-        raise InputError(
-            f"{file}: key videos is missing, but images is there: a COCO image json, not YouTube-VIS"
-        )
     for key in ("videos", "categories"):
         if key not in content:
             raise InputError(f"{file}: key {key} is missing; a YouTube-VIS json has videos and categories")
@@ -234,28 +255,40 @@ def _video_entries(entries: list[dict[str, Any]], file: Path) -> dict[int, dict[
             if not _is_int(entry.get(key)) or entry[key] < 1:
                 raise InputError(f"{where}: {key}: {entry.get(key)!r}; allowed: a positive integer")
         names = entry.get("file_names")
-        if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
-            shown = "empty list" if names == [] else type(names).__name__
-            raise InputError(f"{where}: file_names: {shown}; allowed: a list of one path or more")
+        if not isinstance(names, list):
+            raise InputError(f"{where}: file_names: {type(names).__name__}; allowed: a list of paths")
+        for index, name in enumerate(names):
+            if not isinstance(name, str) or not name:
+                raise InputError(f"{where}: file_names[{index}]: {name!r}; allowed: the path of a frame")
         if entry.get("length", len(names)) != len(names):
             raise InputError(f"{where}: length: {entry['length']!r}, but file_names has {len(names)} entries")
         by_id[entry["id"]] = entry
     return by_id
 
 
-def _video(entry: dict[str, Any], images: Path, tracks: tuple[Track, ...], file: Path) -> Video:
+def _video(
+    entry: dict[str, Any], images: Path, tracks: tuple[Track, ...], file: Path, is_image: bool
+) -> Video:
     files = tuple(images / name for name in entry["file_names"])
     for index, frame in enumerate(files):
         if not frame.is_file():
-            raise InputError(f"{file}: video {entry['id']}: file_names[{index}]: no file {frame}")
-    name = Path(entry["file_names"][0]).parent.as_posix()
+            where = (
+                f"image {entry['id']}: file_name" if is_image else f"video {entry['id']}: file_names[{index}]"
+            )
+            raise InputError(f"{file}: {where}: no file {frame}")
+    first = Path(entry["file_names"][0] if files else "")
+    name = first.name if is_image else first.parent.as_posix() if files else ""
     return Video(entry["id"], name, entry["height"], entry["width"], files, tracks)
 
 
 def _track(
-    entry: dict[str, Any], videos: dict[int, dict[str, Any]], labels: dict[int, int], file: Path
+    entry: dict[str, Any],
+    videos: dict[int, dict[str, Any]],
+    labels: dict[int, int],
+    file: Path,
+    is_checked: bool,
 ) -> tuple[Track, int]:
-    """A checked annotation, and the id of its video."""
+    """A checked annotation, and the id of its video; ``is_checked``: its masks are."""
     where = f"{file}: annotation {entry['id']}"
     video_id, category_id = entry.get("video_id"), entry.get("category_id")
     if not _is_int(video_id) or video_id not in videos:
@@ -264,7 +297,8 @@ def _track(
         raise InputError(f"{where}: category_id: {category_id!r}; allowed: the id of a category in this file")
     video = videos[video_id]
     length, size = len(video["file_names"]), (video["height"], video["width"])
-    masks = checked_masks(entry.get("segmentations"), length, size, where)
+    found = entry.get("segmentations")
+    masks = tuple(found) if is_checked and found else checked_masks(found, length, size, where)
     crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1):
         raise InputError(f"{where}: iscrowd: {crowd!r}; allowed: 0, 1")

@@ -156,8 +156,7 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
     if source.num_classes is not None:
         overrides["model.num_classes"] = source.num_classes
         _check_classes(sweep, scale, source, files)
-    if source.config.valid is not None:
-        overrides["data.valid"] = source.config.valid
+    overrides["data.train"], overrides["data.valid"] = source.config.train, source.config.valid
     configs = [trial.config for trial in expand(sweep, scale, unknown, overrides, *files)]
     weights = find_initial_weights(configs, options.weights, files[0], absent if lacking else None)
     identities = Identities(

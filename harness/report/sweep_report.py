@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.data.ytvis import load_dataset
+from harness.data.splits import load_scored
 from harness.engine.plan import Plan
 from harness.provenance import PROJECT, code_version
 from harness.report.report import write_report, write_whole
@@ -107,7 +107,7 @@ def _picture(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> li
     predictions = [prediction for prediction in predictions if prediction.results.is_file()]
     if not predictions:
         return []
-    dataset = load_dataset(plan.source.root(plan.options.results / "datasets"), plan.source.config.valid)
+    dataset = load_scored(plan.source.root(plan.options.results / "datasets"), plan.source.config)
     at = f" at {spec.columns.label(last)}" if last else ""
     title = f"{spec.name}, scale {spec.scale}: tracks of seed {spec.seeds[0]}{at}, score above 0.3"
     return [draw_tracks(dataset, predictions, title, plan.report / f"{spec.name}_tracks.png")]

@@ -65,7 +65,7 @@ def draw_tracks(
     A prediction is drawn when it is the best-scored class of its track and scores at least ``min_score``;
     it has the colour of the ground-truth track that it overlaps most, unless a better one took it.
     """
-    video = max(dataset.videos, key=lambda v: (len(v.tracks), v.length))
+    video = max(dataset.videos, key=lambda v: (v.length > 0, len(v.tracks), v.length))
     shown = [round(i) for i in np.linspace(0, video.length - 1, min(FRAMES_ACROSS, video.length))]
     frames = dataset.frames(video, shown).transpose(0, 2, 3, 1)
     truth = [
