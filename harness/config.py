@@ -136,6 +136,8 @@ class InferenceConfig(Closed):
     stride: int = Field(1, ge=1)
     """S, frames between the starts of neighbouring windows."""
     short_side: int = Field(360, ge=16)
+    max_long_side: int | None = Field(None, ge=16)
+    """Frames whose longer side would pass this are made smaller."""
     match_threshold: float = Field(0.05, ge=0, le=1)
     """Pairs with a soft IoU at or below this are not linked."""
     score_threshold: float = Field(0.01, ge=0, le=1)
@@ -151,7 +153,11 @@ class InferenceConfig(Closed):
 
     def arguments(self) -> dict[str, Any]:
         """What ``model.inference.segment_video`` takes by these names; resizing comes before it."""
-        return self.model_dump(exclude={"short_side"})
+        return self.model_dump(exclude={"short_side", "max_long_side"})
+
+    def resizing(self) -> dict[str, Any]:
+        """What ``harness.data.clips.resize_frames`` takes by these names."""
+        return self.model_dump(include={"short_side", "max_long_side"})
 
 
 class SpeedConfig(Closed):

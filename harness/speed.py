@@ -52,7 +52,7 @@ def time_videos(model: ClipModel, dataset: VideoDataset, config: TrialConfig, de
     decoded = [
         (
             resize_frames(
-                torch.from_numpy(dataset.frames(video, range(video.length))), config.inference.short_side
+                torch.from_numpy(dataset.frames(video, range(video.length))), **config.inference.resizing()
             ),
             (video.height, video.width),
         )

@@ -206,7 +206,9 @@ def _check_stand_ins(scale: ScaleFile, source: str) -> None:
     sections = set(TrialConfig.model_fields)
     for key in scale.stand_ins:
         if key.split(".")[0] not in sections or "." not in key:
-            raise InputError(f"{source}: stand_ins.{key}: allowed: a dotted key of {', '.join(sorted(sections))}")
+            raise InputError(
+                f"{source}: stand_ins.{key}: allowed: a dotted key of {', '.join(sorted(sections))}"
+            )
 
 
 def _says(settings: Mapping[str, Any], place: tuple[int | str, ...]) -> bool:

@@ -19,7 +19,9 @@ Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb", "
 Measure = Literal["ap", "speed", "flops"]
 # YAML has lists; the files' types are strict otherwise.
 Seeds = int | Annotated[tuple[int, ...], Field(strict=False)]
-Keys = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(lambda x: [x] if isinstance(x, str) else x)]
+Keys = Annotated[
+    tuple[str, ...], Field(strict=False), BeforeValidator(lambda x: [x] if isinstance(x, str) else x)
+]
 
 
 @dataclass(frozen=True)

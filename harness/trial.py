@@ -161,7 +161,7 @@ def _evaluate(
     results: list[dict[str, Any]] = []
     for video in dataset.videos:
         frames = torch.from_numpy(dataset.frames(video, range(video.length)))
-        frames = resize_frames(frames, config.inference.short_side)
+        frames = resize_frames(frames, **config.inference.resizing())
         size = (video.height, video.width)
         tracks = segment_video(model, frames, output_size=size, **config.inference.arguments())
         categories = [dataset.categories[label].id for label in tracks["labels"].tolist()]

@@ -41,9 +41,9 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    backbone: Literal["tiny", "tiny_deep", "resnet18", "resnet50", "resnet50_bgr", "resnet101", "resnet101_rgb"] = (
-        "resnet50"
-    )
+    backbone: Literal[
+        "tiny", "tiny_deep", "resnet18", "resnet50", "resnet50_bgr", "resnet101", "resnet101_rgb"
+    ] = "resnet50"
     """``resnet50`` and ``resnet101`` are as published: the first takes torchvision's weights (RGB pixels,
     stride in the 3x3), the second MSRA's (BGR, stride in the 1x1); ``_bgr`` and ``_rgb`` are the reverse."""
     encoder: str = "ifc"

@@ -141,9 +141,7 @@ class Road:
         return found
 
 
-def make_road(
-    folder: Path, sweep: dict[str, Any], *extra: str, scale: dict[str, Any] | None = None
-) -> Road:
+def make_road(folder: Path, sweep: dict[str, Any], *extra: str, scale: dict[str, Any] | None = None) -> Road:
     folder.mkdir(exist_ok=True)
     (folder / "scale.yaml").write_text(yaml.safe_dump({**SCALE, **(scale or {})}))
     file = folder / "sweep.yaml"

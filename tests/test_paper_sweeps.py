@@ -34,7 +34,9 @@ def test_a_dry_run_needs_neither_data_nor_weights(table: str, tmp_path: Path) ->
     command = [sys.executable, "run_sweep.py", f"sweeps/{table}.yaml", "--scale", "paper", "--dry-run"]
     places = ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
     bare = {name: value for name, value in os.environ.items() if name not in DATA_VARIABLES}
-    done = subprocess.run([*command, *places], cwd=ROOT, env=bare, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*command, *places], cwd=ROOT, env=bare, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     trials, trainings, evaluations = PAPER[table]
     assert f"{trials} trials: {trainings} trainings, {evaluations} evaluations" in done.stdout

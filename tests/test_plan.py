@@ -37,7 +37,10 @@ BAD = {
     "two tables of one name": ({"std_table": "table3a"}, "std_table: 'table3a': must differ from name"),
     "a name of ours": ({"name": "trials"}, "name: 'trials': taken"),
     "speed shown, not measured": ({"measure": ["ap"]}, "fps: shown but not measured"),
-    "speed without AP": ({"measure": ["speed"]}, "measure: ['speed']: 'speed' is of trained weights; add 'ap'"),
+    "speed without AP": (
+        {"measure": ["speed"]},
+        "measure: ['speed']: 'speed' is of trained weights; add 'ap'",
+    ),
     "FLOPs shown, not counted": (
         {"table": {**TABLE["table"], "cells": ["AP", "flops_g"]}},
         "flops_g: shown but not measured; add 'flops' to measure",
@@ -107,7 +110,9 @@ def test_damaged_and_incomplete_records_are_missing(tmp_path: Path) -> None:
 
 
 def test_a_row_without_a_wanted_number_is_not_done(tmp_path: Path) -> None:
-    write_row(tmp_path, {"schema_version": SCHEMA_VERSION, "cell": "a", "status": "done", "AP": 3.0, "fps": None})
+    write_row(
+        tmp_path, {"schema_version": SCHEMA_VERSION, "cell": "a", "status": "done", "AP": 3.0, "fps": None}
+    )
     assert row_status(tmp_path, "a", ["AP"]) == "done"
     assert row_status(tmp_path, "a", ["AP", "fps"]) is None
     assert row_status(tmp_path, "b", ["AP"]) is None

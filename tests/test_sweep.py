@@ -337,7 +337,9 @@ def test_what_each_table_needs(table: str, scale: str, trials: int, cells: int) 
 @pytest.mark.parametrize("scale", ["paper", "tiny"])
 def test_tables_share_their_trainings(scale: str) -> None:
     keys = {
-        name: {trial.key for trial in expand(load_sweep(SWEEPS / f"{name}.yaml"), load_scale(scale), IDENTITIES)}
+        name: {
+            trial.key for trial in expand(load_sweep(SWEEPS / f"{name}.yaml"), load_scale(scale), IDENTITIES)
+        }
         for name in ("table2a", "table2c", "table2d", "table3a", "table3c", "table3d")
     }
     ifc = keys["table2d"]
@@ -351,10 +353,18 @@ def test_the_papers_recipe() -> None:
         for name in ("table3a", "table3b")
     )
     assert (video.train.steps, video.train.milestones, video.train.clips_per_batch) == (6000, (4000,), 16)
-    assert (video.train.frames_per_clip, video.train.frame_range, video.train.short_sides) == (5, 20, (360, 480))
+    assert (video.train.frames_per_clip, video.train.frame_range, video.train.short_sides) == (
+        5,
+        20,
+        (360, 480),
+    )
     assert (video.train.learning_rate, video.train.backbone_learning_rate) == (1e-4, 1e-5)
     assert (video.train.weight_decay, video.train.clip_norm, video.train.initial) == (1e-4, 0.01, "model")
-    assert (image.train.steps, image.train.milestones, image.train.clips_per_batch) == (1108800, (739200,), 32)
+    assert (image.train.steps, image.train.milestones, image.train.clips_per_batch) == (
+        1108800,
+        (739200,),
+        32,
+    )
     assert (image.train.frames_per_clip, image.inference.window, image.train.initial) == (1, 1, "backbone")
     assert (min(image.train.short_sides), max(image.train.short_sides)) == (480, 800)
     assert (image.train.crop_range, image.train.max_long_side) == ((384, 600), 1333)

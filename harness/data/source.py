@@ -17,6 +17,10 @@ from harness.data.ytvis import VideoDataset
 from model.errors import InputError
 
 
+class NoDataNamedError(InputError):
+    """Neither the command line nor the environment names a data folder."""
+
+
 @dataclass(frozen=True)
 class DataSource:
     """A data set that is there, or (embedded) can be made at any time."""
@@ -70,6 +74,14 @@ def find_data(config: DataConfig, folder: Path | None, sweep: str) -> DataSource
     )
 
 
+def absent_data(config: DataConfig, description: str) -> DataSource:
+    """What stands for the data where none is needed, or a dry run has none: counts, no videos."""
+    synthetic, benchmark = config.kind == "synthetic", BENCHMARKS[config.benchmark]
+    categories = config.synthetic.categories if synthetic else benchmark.num_classes
+    named = config.model_copy(update={"train": config.train or benchmark.train})
+    return DataSource(named, "none", "", "", description, categories, folder=None)
+
+
 def _describe(training: VideoDataset, scored: VideoDataset, config: DataConfig) -> str:
     noun = "images" if training.is_images else "videos"
     text = f"{len(training.videos)} training {noun}, scored on the {len(scored.videos)} of "
@@ -87,7 +99,7 @@ def _folder_of_environment(benchmark: Benchmark, sweep: str) -> Path:
     plural = "s" if len(benchmark.variables) > 1 else ""
     names = " and ".join(benchmark.variables)
     looked = ", ".join(name.format(split=benchmark.train) for name in ANNOTATION_FILES)
-    raise InputError(
+    raise NoDataNamedError(
         f"no {benchmark.title} data: looked at --data (not given) and the variable{plural} {names} "
         "(not set); "
         f"give the folder that holds the annotations (one of {looked}) and the images: "

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import yaml
 
 from harness.config import DataConfig
-from harness.data.source import DataSource, find_data
+from harness.data.benchmarks import BENCHMARKS
+from harness.data.source import DataSource, NoDataNamedError, absent_data, find_data
 from harness.engine.initial_weights import InitialWeights, find_initial_weights
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
 from harness.sweep import Cell, Identities, Trial, expand
@@ -153,9 +154,8 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
     _check_split(options, config.data)
     absent: list[str] = []
     source = _source(sweep, config.data, options, lacking, absent)
-    if source.num_classes is not None:
-        overrides["model.num_classes"] = source.num_classes
-        _check_classes(sweep, scale, source, files)
+    overrides["model.num_classes"] = source.num_classes
+    _check_classes(sweep, scale, source, files)
     overrides["data.train"], overrides["data.valid"] = source.config.train, source.config.valid
     configs = [trial.config for trial in expand(sweep, scale, unknown, overrides, *files)]
     weights = find_initial_weights(configs, options.weights, files[0], absent if lacking else None)
@@ -175,14 +175,14 @@ def _source(
 ) -> DataSource:
     """The data, or a stand-in without videos where a dry run or a count needs none."""
     if "ap" not in sweep.measure:
-        return no_data(config, "no data is needed")
+        return absent_data(config, "no data is needed")
     try:
         return find_data(config, options.data, str(options.sweep))
     except NoDataNamedError as error:
         if not lacking:
             raise
         absent.append(str(error))
-        return no_data(config, f"{BENCHMARKS[config.benchmark].title}, not there")
+        return absent_data(config, f"{BENCHMARKS[config.benchmark].title}, not there")
 
 
 def _check_report(sweep: SweepFile, file: str) -> None:

@@ -159,7 +159,11 @@ def _trained(spec: TableSpec, selection: Selection) -> Sentence:
     size = ""
     if None not in (backbone, steps, clips, frames):
         size = f" (backbone {backbone}, {steps} steps of {clips} clips of {frames} frames)"
-    then = " and evaluated at every window of T frames" if "inference.window" in (*spec.rows.keys, *spec.columns.keys) else ""
+    then = (
+        " and evaluated at every window of T frames"
+        if "inference.window" in (*spec.rows.keys, *spec.columns.keys)
+        else ""
+    )
     return Sentence(f"A model is trained once for each variant and seed{size}{then}.")
 
 
