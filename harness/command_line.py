@@ -73,11 +73,45 @@ def run_sweep(
         raise typer.Exit(1)
 
 
+def validate(
+    results: Annotated[Path, typer.Argument(help="A result file, such as results.json.")],
+    data: Annotated[Path, typer.Option(help="The data folder, or its annotation json itself.")],
+    split: Annotated[
+        str | None, typer.Option(help="Check against SPLIT.json of the folder instead of valid.json.")
+    ] = None,
+    upload: Annotated[Path | None, typer.Option("--zip", help="Write the upload to this new zip.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="List all problems, not only the first.")] = False,
+) -> None:
+    """Check a result file before it is sent anywhere; the data's images are not needed."""
+    from harness.result_file import check_file
+
+    checked, problems = check_file(results, data, split, upload)
+    for problem in problems if every else problems[:1]:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(2)
+    print(*checked.summary(), sep="\n")
+    if upload is not None:
+        print(f"written: {upload}")
+
+
 def sweep_command(arguments: list[str] | None = None) -> None:
     """Entry point of ``run_sweep.py``."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command()(run_sweep)
     sys.exit(_status_of(app, arguments))
+
+
+def harness_command(arguments: list[str] | None = None) -> None:
+    """Entry point of ``python -m harness``."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.callback()(_smaller_commands)  # with a callback, one command alone keeps its name
+    app.command()(validate)
+    sys.exit(_status_of(app, arguments))
+
+
+def _smaller_commands() -> None:
+    """What goes with a sweep: result files and weights."""
 
 
 def _status_of(app: typer.Typer, arguments: list[str] | None) -> int:

@@ -39,6 +39,7 @@ TRAINING_CODE = (
 EVALUATION_CODE = (
     "model/inference.py",
     "model/tracking.py",
+    "harness/benchmark_json.py",
     "harness/evaluation.py",
     "harness/speed.py",
     "harness/trial.py",

@@ -145,6 +145,11 @@ def load_dataset(root: Path, split: str) -> VideoDataset:
     return VideoDataset(root, split, file, categories, videos)
 
 
+def annotation_file(root: Path, split: str) -> Path:
+    """The annotation json of ``split`` below ``root``; raises :class:`InputError` where there is none."""
+    return _annotation_file(root, split)
+
+
 def _annotation_file(root: Path, split: str) -> Path:
     candidates = (root / f"{split}.json", root / "annotations" / f"{split}.json")
     for candidate in candidates:
