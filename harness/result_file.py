@@ -68,7 +68,9 @@ class ResultFile:
             f"at most {max(self.per_video.values(), default=0)} for one",
             f"categories: {len(self.categories)} of {self.known_categories}",
         ]
-        if self.scores is not None:
+        if self.scores is None:
+            lines.append("no results: the benchmarks' own evaluators end with an error on an empty list")
+        else:
             lines.append("scores: {:g} to {:g}".format(*self.scores))
         if without:
             named = ", ".join(map(str, without[:LONGEST_LIST]))

@@ -76,6 +76,7 @@ def test_a_good_file_is_summed_up() -> None:
 def test_no_results_at_all() -> None:
     checked = validate(TRUTH, [], "r")
     assert (checked.results, checked.scores, checked.videos_without) == (0, None, (3, 8, 9))
+    assert any(line.startswith("no results: ") for line in checked.summary())
     assert validate({"videos": [], "categories": []}, [], "r").results == 0
 
 
