@@ -1,6 +1,5 @@
-"""``python -m harness COMMAND``. Arguments, then one call."""
+"""What is done beside sweeps: ``python -m harness COMMAND --help``. Arguments, then one call."""
 
 from harness.command_line import harness_command
 
-if __name__ == "__main__":
-    harness_command()
+harness_command()

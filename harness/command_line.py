@@ -101,16 +101,26 @@ def convert_weights(
     print(f"{target}: {done.entries} entries, {backbone}{left}")
 
 
-def harness_command(arguments: list[str] | None = None) -> None:
-    """Entry point of ``python -m harness``: a command is a function above and a line here."""
-    app = _app()
-    app.callback()(_harness)
-    app.command("convert")(convert_weights)
-    sys.exit(_status_of(app, arguments))
+def validate(
+    results: Annotated[Path, typer.Argument(help="A result file, such as results.json.")],
+    data: Annotated[Path, typer.Option(help="The data folder, or its annotation json itself.")],
+    split: Annotated[
+        str | None, typer.Option(help="Check against SPLIT.json of the folder instead of valid.json.")
+    ] = None,
+    upload: Annotated[Path | None, typer.Option("--zip", help="Write the upload to this new zip.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="List all problems, not only the first.")] = False,
+) -> None:
+    """Check a result file before it is sent anywhere; the data's images are not needed."""
+    from harness.result_file import check_file
 
-
-def _harness() -> None:
-    """What is done beside sweeps."""
+    checked, problems = check_file(results, data, split, upload)
+    for problem in problems if every else problems[:1]:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(2)
+    print(*checked.summary(), sep="\n")
+    if upload is not None:
+        print(f"written: {upload}")
 
 
 def sweep_command(arguments: list[str] | None = None) -> None:
@@ -118,6 +128,19 @@ def sweep_command(arguments: list[str] | None = None) -> None:
     app = _app()
     app.command()(run_sweep)
     sys.exit(_status_of(app, arguments))
+
+
+def harness_command(arguments: list[str] | None = None) -> None:
+    """Entry point of ``python -m harness``: a command is a function above and a line here."""
+    app = _app()
+    app.callback()(_beside_sweeps)
+    app.command("convert")(convert_weights)
+    app.command("validate")(validate)
+    sys.exit(_status_of(app, arguments))
+
+
+def _beside_sweeps() -> None:
+    """What goes with sweeps: weights and result files."""
 
 
 def _app() -> typer.Typer:

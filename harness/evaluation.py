@@ -11,7 +11,6 @@ Shapes:
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from harness.data.rle import Rle, checked_masks
+from harness.benchmark_json import (
+    VIDEOS,
+    Annotation,
+    Header,
+    Masks,
+    Result,
+    is_finite_number,
+    json_content,
+    read_annotations,
+    read_header,
+    read_results,
+)
+from harness.data.rle import Rle
 from model.errors import InputError
 from model.whole_file import whole_file
 
@@ -32,10 +43,8 @@ MAX_RESULTS = (1, 10, 100)
 AREA_RANGES = {"": (0.0, 1e10), "s": (0.0, 128.0**2), "m": (128.0**2, 256.0**2), "l": (256.0**2, 1e10)}
 """By suffix of the metric, in pixels: bounds of a track's mean area over the frames where it has any."""
 
-Masks = tuple[Rle | None, ...]
 Key = tuple[int, int]
-Shape = tuple[int, tuple[int, int]]
-"""Of a video: L and (H, W)."""
+"""(video id, category id)."""
 Floats = NDArray[np.float64]
 
 
@@ -73,126 +82,71 @@ def evaluate(
     Raises:
         InputError: input of another kind, naming the entry and the field.
     """
-    truth_name, truth = _content(ground_truth, "ground truth")
-    results_name, found = _content(results, "results")
-    videos, categories = _read_header(truth, truth_name)
-    annotated = _read_annotations(truth["annotations"], truth_name, videos, categories)
-    predicted = _read_results(found, results_name, videos, categories)
+    truth_name, truth = json_content(ground_truth, "ground truth")
+    results_name, found = json_content(results, "results")
+    header = read_header(truth, truth_name)
+    if header.layout is not VIDEOS:
+        raise InputError(f"{truth_name}: images instead of videos; allowed: a YouTube-VIS json")
+    annotated = _annotated_tracks(read_annotations(truth, truth_name, header), header)
+    predicted = _predicted_tracks(read_results(found, results_name, header, VIDEOS))
+    categories = sorted(header.categories)
     columns: dict[int, list[Matches]] = defaultdict(list)
-    for video in sorted(videos):
-        for category in sorted(categories):
+    for video in sorted(header.shapes):
+        for category in categories:
             key = (video, category)
             if key in annotated or key in predicted:
                 columns[category].append(_match(annotated[key], predicted[key]))
-    precision, recall = _accumulate([columns[category] for category in sorted(categories)])
+    precision, recall = _accumulate([columns[category] for category in categories])
     return _summarise(precision, recall)
 
 
 # Input
 
 
-def _content(source: Any, what: str) -> tuple[str, Any]:
-    """A name for error messages, and the json content."""
-    if not isinstance(source, str | Path):
-        return what, source
-    try:
-        return str(source), json.loads(Path(source).read_bytes())
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{source}: not a json file ({error})") from None
-
-
-def _read_header(truth: Any, name: str) -> tuple[dict[int, Shape], set[int]]:
-    """Length and (H, W) of each video, and the ids of the categories."""
-    if not isinstance(truth, dict):
-        raise InputError(f"{name}: top level is a {type(truth).__name__}; allowed: a YouTube-VIS object")
-    for key in ("videos", "categories", "annotations"):
-        if not isinstance(truth.get(key), list):
-            kind = type(truth[key]).__name__ if key in truth else "missing"
-            raise InputError(f"{name}: {key}: {kind}; allowed: a list (scoring needs annotations)")
-    videos = {}
-    for place, video in enumerate(truth["videos"]):
-        try:
-            length = int(video.get("length") or len(video["file_names"]))
-            videos[video["id"]] = (length, (int(video["height"]), int(video["width"])))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{name}: videos[{place}]: bad or missing field ({error})") from None
-    try:
-        return videos, {category["id"] for category in truth["categories"]}
-    except (KeyError, TypeError):
-        raise InputError(f"{name}: categories: each needs an id") from None
-
-
-def _read_annotations(
-    entries: Iterable[Any], name: str, videos: dict[int, Shape], categories: set[int]
-) -> dict[Key, Tracks]:
+def _annotated_tracks(annotations: Iterable[Annotation], header: Header) -> dict[Key, Tracks]:
     out: dict[Key, Tracks] = defaultdict(_no_tracks)
-    for place, entry in enumerate(entries):
-        where = f"{name}: annotations[{place}]"
-        key, masks, area = _read_track(entry, where, videos, categories, {})
-        areas = entry.get("areas")
-        if areas is not None:  # the json's own areas decide, as in the original evaluator
-            if not isinstance(areas, list) or not all(isinstance(a, int | float | None) for a in areas):
-                raise InputError(f"{where}: areas: allowed: a list of numbers and nulls")
-            area = _mean_area(areas)
-        out[key].masks.append(masks)
-        out[key].areas.append(area)
-        out[key].crowds.append(bool(entry.get("iscrowd", 0)))
+    for annotation in annotations:
+        tracks = out[annotation.video, annotation.category]
+        tracks.masks.append(annotation.masks)
+        tracks.areas.append(_annotated_area(annotation, header.shapes[annotation.video][0]))
+        tracks.crowds.append(annotation.crowd)
     return out
 
 
-def _read_results(
-    entries: Any, name: str, videos: dict[int, Shape], categories: set[int]
-) -> dict[Key, Tracks]:
+def _annotated_area(annotation: Annotation, length: int) -> float:
+    """Mean of the json's own areas, as in the original evaluator; without them, of the masks' areas."""
+    areas = annotation.entry.get("areas")
+    if areas is None:
+        return _mean_mask_area(annotation.masks)
+    where = f"{annotation.where}: areas"
+    if not isinstance(areas, list):
+        raise InputError(f"{where}: {type(areas).__name__}; allowed: a list of numbers and nulls")
+    if len(areas) != length:
+        raise InputError(f"{where}: {len(areas)} entries; allowed: {length}, one a frame of the video")
+    for frame, area in enumerate(areas):
+        if area is not None and (not is_finite_number(area) or area < 0):
+            raise InputError(f"{where}[{frame}]: {area!r}; allowed: null or a finite number from 0")
+    return _mean_area(areas)
+
+
+def _predicted_tracks(results: Iterable[Result]) -> dict[Key, Tracks]:
     """The results of each (video, category), best score first, the earlier one first among equals."""
-    if not isinstance(entries, list | tuple):
-        raise InputError(f"{name}: top level is a {type(entries).__name__}; allowed: a list of results")
-    read: list[tuple[float, Key, Masks, float]] = []
-    checked: dict[Key, tuple[Masks, float]] = {}
-    for place, entry in enumerate(entries):
-        where = f"{name}[{place}]"
-        key, masks, area = _read_track(entry, where, videos, categories, checked)
-        score = entry.get("score")
-        is_number = isinstance(score, int | float | np.number) and not isinstance(score, bool)
-        if not is_number or not math.isfinite(score):
-            raise InputError(f"{where}: score: {score!r}; allowed: a finite number")
-        read.append((float(score), key, masks, area))
-    read.sort(key=lambda result: -result[0])
     out: dict[Key, Tracks] = defaultdict(_no_tracks)
-    for score, key, masks, area in read:
-        tracks = out[key]
+    areas: dict[int, float] = {}  # by identity: results of several classes share their masks
+    for result in sorted(results, key=lambda result: -result.score):
+        tracks = out[result.video, result.category]
         if len(tracks.scores) < MAX_RESULTS[-1]:
-            tracks.scores.append(score)
-            tracks.masks.append(masks)
-            tracks.areas.append(area)
+            if id(result.masks) not in areas:
+                areas[id(result.masks)] = _mean_mask_area(result.masks)
+            tracks.scores.append(result.score)
+            tracks.masks.append(result.masks)
+            tracks.areas.append(areas[id(result.masks)])
     return out
 
 
-def _read_track(
-    entry: Any,
-    where: str,
-    videos: dict[int, Shape],
-    categories: set[int],
-    checked: dict[Key, tuple[Masks, float]],
-) -> tuple[Key, Masks, float]:
-    """(video id, category id), masks and their mean area.
-
-    Results of several classes may share one list of masks: ``checked`` keeps what is known of those,
-    by the list's identity and the video.
-    """
-    if not isinstance(entry, dict):
-        raise InputError(f"{where}: {type(entry).__name__}; allowed: an object")
-    for field, known in (("video_id", videos), ("category_id", categories)):
-        value = entry.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value not in known:
-            raise InputError(f"{where}: {field}: {value!r}; allowed: an id that the ground truth lists")
-    video, found = int(entry["video_id"]), entry.get("segmentations")
-    if (video, id(found)) not in checked:
-        masks = checked_masks(found, *videos[video], where)
-        present = [mask for mask in masks if mask is not None]
-        checked[video, id(found)] = masks, _mean_area(coco.area(present).tolist() if present else [])
-    return (video, int(entry["category_id"])), *checked[video, id(found)]
+def _mean_mask_area(masks: Masks) -> float:
+    present = [mask for mask in masks if mask is not None]
+    return _mean_area(coco.area(present).tolist() if present else [])
 
 
 def _no_tracks() -> Tracks:

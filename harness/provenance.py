@@ -48,8 +48,10 @@ EVALUATION_CODE = (
     "model/tracking.py",
     "harness/data/benchmarks.py",
     "harness/data/splits.py",
+    "harness/benchmark_json.py",
     "harness/evaluation.py",
     "harness/flops.py",
+    "harness/image_evaluation.py",
     "harness/speed.py",
     "harness/trial.py",
 )

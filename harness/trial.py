@@ -35,6 +35,7 @@ from harness.data.splits import load_scored, load_training
 from harness.data.ytvis import VideoDataset
 from harness.evaluation import encode_tracks, evaluate, write_results
 from harness.flops import count_encoder
+from harness.image_evaluation import evaluate_images
 from harness.provenance import machine, now
 from harness.speed import time_videos
 from harness.train import WEIGHTS, train
@@ -174,7 +175,8 @@ def _evaluate(
             mask_index=[owners.index(owner) for owner in owners],  # results of a track share its masks
         )
     write_results(folder / "results.json", results)
-    metrics = evaluate(dataset.ground_truth(), results)
+    score = evaluate_images if dataset.is_images else evaluate
+    metrics = score(dataset.ground_truth(), results)
     # The evaluator says -1 where nothing can be scored; that is no percentage.
     names = ("AP", "AP50", "AP75", "AR1", "AR10")
     percent = {name: 100 * metrics[name] if metrics[name] >= 0 else None for name in names}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
@@ -146,22 +146,35 @@ def change(entry: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 RLE = {"size": [10, 10], "counts": [100]}
+
+
+def rle(counts: object) -> dict[str, Any]:
+    return {"segmentations": [{**RLE, "counts": counts}, None]}
+
+
 REFUSED = {
-    "video_id: 99": {"video_id": 99},
+    "video_id: 99; allowed: the id of a video": {"video_id": 99},
     "video_id: None": {"video_id": None},
-    "category_id: 4": {"category_id": 4},
-    "category_id: [3]": {"category_id": [3]},
-    "score: nan": {"score": math.nan},
-    "score: inf": {"score": math.inf},
-    "score: '1'": {"score": "1"},
-    "score: None": {"score": None},
-    "segmentations: 1 entries": {"segmentations": [None]},
-    "segmentations: NoneType": {"segmentations": None},
-    "segmentations[1]: size: [9, 10]": {"segmentations": [None, {"size": [9, 10], "counts": [90]}]},
-    "segmentations[0]: a polygon": {"segmentations": [[[0, 0, 5, 5, 5, 0]], None]},
-    "segmentations[0]: counts: runs of 99": {"segmentations": [{**RLE, "counts": [99]}, None]},
-    "segmentations[0]: counts: not a compressed RLE": {"segmentations": [{**RLE, "counts": "\x01"}, None]},
-    "segmentations[0]: counts: not all runs": {"segmentations": [{**RLE, "counts": [-1, 101]}, None]},
+    "video_id: True": {"video_id": True},
+    "video 7: category_id: 4; allowed: the id of a category": {"category_id": 4},
+    "video 7: category_id: [3]": {"category_id": [3]},
+    "video 7: score: nan; allowed: a finite number": {"score": math.nan},
+    "video 7: score: inf": {"score": math.inf},
+    "video 7: score: 1000": {"score": 10**400},
+    "video 7: score: '1'": {"score": "1"},
+    "video 7: score: None": {"score": None},
+    "video 7: segmentations: 1 entries": {"segmentations": [None]},
+    "video 7: segmentations: NoneType": {"segmentations": None},
+    "video 7: segmentations[1]: size: [9, 10]": {"segmentations": [None, {"size": [9, 10], "counts": [90]}]},
+    "video 7: segmentations[0]: a polygon": {"segmentations": [[[0, 0, 5, 5, 5, 0]], None]},
+    "video 7: segmentations[0]: counts: runs of 99": rle([99]),
+    "video 7: segmentations[0]: counts: not a compressed RLE": {
+        "segmentations": [{**RLE, "counts": "\x01"}, None]
+    },
+    "video 7: segmentations[0]: counts: not a compressed RLE; allowed": rle("T3é"),
+    "video 7: segmentations[0]: counts: not all runs": {
+        "segmentations": [{**RLE, "counts": [-1, 101]}, None]
+    },
 }
 
 
@@ -171,11 +184,145 @@ def test_bad_result_is_named(message: str) -> None:
     good = encode_tracks(7, [0.5], [3], masks)[0]
     with pytest.raises(InputError) as caught:
         evaluate(one_track(masks), [good, change(good, **REFUSED[message])])
-    assert str(caught.value).startswith(f"results[1]: {message}")
+    assert str(caught.value).startswith(f"results: [1]: {message}")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["[1]", "{}", "{", '{"videos": [], "categories": []}'])
+BAD_ANNOTATIONS = {
+    "annotation 12: video_id: 99; allowed: the id of a video": {"video_id": 99},
+    "annotation 12: category_id: 4; allowed: the id of a category": {"category_id": 4},
+    "annotations[1]: id: '12'; allowed: an integer": {"id": "12"},
+    "annotation 0: id: appears twice, annotations[0] and [1]": {"id": 0},
+    "annotation 12 (video 7): iscrowd: 2; allowed: 0, 1": {"iscrowd": 2},
+    "annotation 12 (video 7): areas: 1 entries; allowed: 2": {"areas": [5]},
+    "annotation 12 (video 7): areas[1]: nan; allowed": {"areas": [5, math.nan]},
+    "annotation 12 (video 7): areas[0]: -1; allowed": {"areas": [-1, None]},
+    "annotation 12 (video 7): areas: int; allowed": {"areas": 5},
+    "annotation 12 (video 7): segmentations: 3 entries; allowed: 2": {"segmentations": [None] * 3},
+    "annotation 12 (video 7): segmentations[1]: size: [9, 10]": {
+        "segmentations": [None, {"size": [9, 10], "counts": [90]}]
+    },
+    "annotation 12 (video 7): segmentations[0]: counts: runs of 99": {
+        "segmentations": [{**RLE, "counts": [99]}, {"size": [9, 10]}]
+    },
+}
+
+
+@pytest.mark.parametrize("message", BAD_ANNOTATIONS)
+def test_bad_annotation_is_named(message: str, tmp_path: Path) -> None:
+    truth = one_track(two_frames(0, 5))
+    bad = change(truth["annotations"][0], **{"id": 12, **BAD_ANNOTATIONS[message]})
+    truth["annotations"].append(bad)
+    file = tmp_path / "gt.json"
+    file.write_text(json.dumps(truth))
+    with pytest.raises(InputError) as caught:
+        evaluate(file, [])
+    assert str(caught.value).startswith(f"{file}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_annotation_without_id_is_named_by_its_place() -> None:
+    truth = one_track(two_frames(0, 5))
+    truth["annotations"][0].update(iscrowd=2)
+    del truth["annotations"][0]["id"]
+    with pytest.raises(InputError, match=r"^ground truth: annotations\[0\] \(video 7\): iscrowd: 2"):
+        evaluate(truth, [])
+
+
+BAD_VIDEOS = {
+    "videos[1]: id: None; allowed: an integer": {"id": None},
+    "videos[1]: id: 7 appears twice": {"id": 7},
+    "video 8: height: 0; allowed: a positive integer": {"height": 0},
+    "video 8: width: '10'; allowed: a positive integer": {"width": "10"},
+    "video 8: length: -1; allowed: a number of frames": {"length": -1},
+    "video 8: length: None; allowed: a number of frames": {"length": None},
+    "video 8: length: 2, but file_names has 3 entries": {"file_names": ["a", "b", "c"]},
+    "video 8: file_names: str; allowed: a list of paths": {"file_names": "a"},
+}
+
+
+@pytest.mark.parametrize("message", BAD_VIDEOS)
+def test_bad_video_is_named(message: str) -> None:
+    truth = one_track(two_frames(0, 5))
+    truth["videos"].append({**truth["videos"][0], "id": 8, **BAD_VIDEOS[message]})
+    with pytest.raises(InputError) as caught:
+        evaluate(truth, [])
+    assert str(caught.value).startswith(f"ground truth: {message}")
+
+
+@settings(max_examples=12, deadline=None)
+@given(seeds, st.data())
+def test_any_damaged_result_is_named_by_place_and_video(seed: int, data: st.DataObject) -> None:
+    truth, results = random_vis(seed, **SMALL)
+    assume(results)
+    place = data.draw(st.integers(0, len(results) - 1))
+    bad = results[place]
+    video, damage = bad["video_id"], data.draw(st.sampled_from(["score", "category_id", "size", "length"]))
+    if damage == "score":
+        bad["score"] = data.draw(st.sampled_from([math.nan, math.inf, -math.inf, "0.5", None, True]))
+    elif damage == "category_id":
+        bad["category_id"] = data.draw(st.integers(4) | st.integers(max_value=0) | st.floats() | st.text())
+    elif damage == "length":
+        bad["segmentations"] = bad["segmentations"] + [None] * data.draw(st.integers(1, 3))
+    else:
+        frame = next(i for i, mask in enumerate(bad["segmentations"]) if mask is not None)
+        H, W = bad["segmentations"][frame]["size"]
+        bad["segmentations"][frame] = {"size": [H + 1, W], "counts": [(H + 1) * W]}
+        damage = f"segmentations[{frame}]: size"
+    field = damage.replace("length", "segmentations")
+    with pytest.raises(InputError) as caught:
+        evaluate(truth, results)
+    assert str(caught.value).startswith(f"results: [{place}]: video {video}: {field}: ")
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, st.integers(0, 3), st.booleans())
+def test_videos_with_nothing_in_them_change_nothing(seed: int, length: int, with_files: bool) -> None:
+    """Neither videos of 0 frames nor videos without instances, as long as no result claims one."""
+    truth, results = random_vis(seed, **SMALL)
+    more = copy.deepcopy(truth)
+    video = {"id": 0, "height": 9, "width": 8, "length": length}
+    if with_files:
+        video["file_names"] = [f"{frame}.jpg" for frame in range(length)]
+    more["videos"].append(video)
+    assert evaluate(more, results) == evaluate(truth, results)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, st.integers(0, 3))
+def test_results_where_nothing_is_are_false_alarms(seed: int, length: int) -> None:
+    """They work, also in a video of 0 frames, and never help."""
+    truth, results = random_vis(seed, **SMALL)
+    truth["videos"].append({"id": 0, "height": 9, "width": 8, "length": length})
+    alarms = [
+        {"video_id": 0, "category_id": c, "score": 2.0, "segmentations": [None] * length} for c in (1, 2, 3)
+    ]
+    with_alarms, without = evaluate(truth, results + alarms), evaluate(truth, results)
+    assert with_alarms["AP"] <= without["AP"]
+    assert with_alarms["AR100"] == without["AR100"]
+    if without["AP"] > 0:
+        assert with_alarms["AP"] < without["AP"], "one false alarm before everything else, in each category"
+
+
+def test_an_annotated_video_of_no_frames_can_only_be_missed() -> None:
+    truth = one_track(np.zeros((1, 0, 10, 10), bool))
+    truth["videos"][0]["length"] = 0
+    assert evaluate(truth, [])["AP"] == 0
+    nothing = {"video_id": 7, "category_id": 3, "score": 0.5, "segmentations": []}
+    assert evaluate(truth, [nothing])["AP"] == 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds)
+def test_without_annotations_nothing_is_defined(seed: int) -> None:
+    truth, results = random_vis(seed, **SMALL)
+    assert set(evaluate({**truth, "annotations": []}, results).values()) == {-1.0}
+
+
+NO_ANNOTATIONS = '{"videos": [], "categories": [], "annotations": null}'
+
+
+@pytest.mark.parametrize("content", ["[1]", "{}", "{", "[" * 100_000, NO_ANNOTATIONS])
 def test_bad_ground_truth_file_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(content)
     with pytest.raises(InputError, match=r"truth\.json: "):

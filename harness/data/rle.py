@@ -6,6 +6,7 @@ never return. So masks from files are checked here first, all frames of a track 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,35 +38,55 @@ def checked_masks(
         InputError: not a list of L entries, a polygon or anything else that is no RLE, another size,
             or runs that do not add up to H*W.
     """
+    read, problems = read_masks(masks, length, size, key)
+    if problems:
+        raise InputError(f"{where}: {problems[0]}")
+    return read
+
+
+def read_masks(
+    masks: object, length: int, size: tuple[int, int], key: str
+) -> tuple[tuple[Rle | None, ...], list[str]]:
+    """As :func:`checked_masks`, and everything that is wrong with them, frame by frame; those are None."""
     if not isinstance(masks, list | tuple):
-        raise InputError(
-            f"{where}: {key}: {type(masks).__name__}; allowed: a list with one RLE or null a frame"
-        )
+        return (), [f"{key}: {type(masks).__name__}; allowed: a list with one RLE or null a frame"]
     if len(masks) != length:
-        raise InputError(f"{where}: {key}: {len(masks)} entries; allowed: {length}, one a frame of the video")
-    out: list[Rle | None] = []
+        return (), [f"{key}: {len(masks)} entries; allowed: {length}, one a frame of the video"]
+    out: list[Rle | None] = [None] * length
+    problems: dict[int, str] = {}
     for frame, mask in enumerate(masks):
-        out.append(None if mask is None else _compressed(mask, size, f"{where}: {key}[{frame}]"))
-    present = {f"{where}: {key}[{frame}]": mask for frame, mask in enumerate(out) if mask is not None}
-    _check_totals(present, size)
-    return tuple(out)
+        try:
+            out[frame] = None if mask is None else _compressed(mask, size, f"{key}[{frame}]")
+        except InputError as error:
+            problems[frame] = str(error)
+    present = [(frame, mask) for frame, mask in enumerate(out) if mask is not None]
+    totals = run_totals([_code(mask) for _, mask in present])
+    for (frame, _), total in zip(present, totals.tolist(), strict=True):
+        if total != size[0] * size[1]:
+            problems[frame] = f"{key}[{frame}]: {_wrong_total(total, size)}"
+            out[frame] = None
+    return tuple(out), [problems[frame] for frame in sorted(problems)]
 
 
 def checked_mask(mask: object, size: tuple[int, int], where: str) -> Rle:
-    """One mask as compressed RLE; errors as of :func:`checked_masks`."""
+    """The one mask of an image, checked and converted as :func:`checked_masks` does; null is refused."""
+    if mask is None:
+        raise InputError(f"{where}: null; allowed: an RLE with size and counts")
     code = _compressed(mask, size, where)
-    _check_totals({where: code}, size)
+    [total] = run_totals([_code(code)]).tolist()
+    if total != size[0] * size[1]:
+        raise InputError(f"{where}: {_wrong_total(total, size)}")
     return code
 
 
-def _check_totals(codes: dict[str, Rle], size: tuple[int, int]) -> None:
-    """The runs of each code, by the opening of its error message, cover H*W pixels."""
-    pixels = size[0] * size[1]
-    totals = run_totals([code["counts"].encode("ascii", "replace") for code in codes.values()])
-    for where, total in zip(codes, totals, strict=True):
-        if total != pixels:
-            found = "not a compressed RLE" if total < 0 else f"runs of {total} pixels"
-            raise InputError(f"{where}: counts: {found}; allowed: runs of all {pixels} pixels")
+def _code(mask: Rle) -> bytes:
+    code: str = mask["counts"]
+    return code.encode("ascii") if code.isascii() else b""  # no code; "?" in its place would be one
+
+
+def _wrong_total(total: int, size: tuple[int, int]) -> str:
+    found = "not a compressed RLE" if total < 0 else f"runs of {total} pixels"
+    return f"counts: {found}; allowed: runs of all {size[0] * size[1]} pixels"
 
 
 def _compressed(mask: object, size: tuple[int, int], where: str) -> Rle:
@@ -74,8 +95,10 @@ def _compressed(mask: object, size: tuple[int, int], where: str) -> Rle:
         kind = "a polygon or other list" if isinstance(mask, list) else type(mask).__name__
         raise InputError(f"{where}: {kind}; allowed: null or an RLE with size and counts")
     found = mask.get("size")
-    if not isinstance(found, list | tuple) or tuple(found) != size:
-        raise InputError(f"{where}: size: {found!r}; allowed: the video's [height, width] {list(size)}")
+    if not isinstance(found, list | tuple) or tuple(found) != size or bool in map(type, found):
+        raise InputError(
+            f"{where}: size: {reprlib.repr(found)}; allowed: the video's [height, width] {list(size)}"
+        )
     if isinstance(counts, list):
         if not all(isinstance(run, int) and 0 <= run <= size[0] * size[1] for run in counts):
             raise InputError(f"{where}: counts: not all runs are integers from 0 to {size[0] * size[1]}")

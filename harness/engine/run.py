@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.engine.plan import RECORDS, Plan, Stage
+from harness.engine.plan import Plan, Stage
 from harness.engine.processes import ProcessJob, run_jobs
 from harness.engine.progress import TrialProgress, WorkLeft, show
 from harness.provenance import (
