@@ -6,7 +6,6 @@ checkpoint.
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +43,7 @@ def read_file(path: Path) -> WeightFile:
                 entries = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
                 return WeightFile(entries, dict(file.metadata() or {}))
         if path.suffix == ".pkl":
-            content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+            content = _arrays(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
@@ -92,6 +91,12 @@ class _ArraysOnly(pickle.Unpickler):
         if (module, name) not in self.allowed:
             raise _ForbiddenError(f"{module}.{name}")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _arrays(path: Path) -> Any:
+    """The content of a plain pickle; python 2 wrote its text without saying in which encoding."""
+    with path.open("rb") as file:
+        return _ArraysOnly(file, encoding="latin1").load()
 
 
 def _tensor(path: Path, name: object, value: object) -> Tensor:

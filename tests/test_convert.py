@@ -67,7 +67,7 @@ def bits(weights: dict[str, Tensor]) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in weights.items()}
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.lists(VALUES, min_size=3, max_size=3), st.integers(1, 90))
 def test_conversions_keep_every_bit(tmp_path_factory: Any, values: list[list[float]], classes: int) -> None:
     folder = tmp_path_factory.mktemp("round")
