@@ -77,7 +77,7 @@ class TrainConfig(Closed):
     """Training recipe (paper Sec. 4.1; published configuration for the step counts)."""
 
     initial: Literal["random", "backbone", "model"] = "random"
-    """What a training starts from: nothing, backbone weights, or a whole (pre-trained) model of ``--weights``."""
+    """What a training starts from: nothing, a backbone, or a whole (pre-trained) model of ``--weights``."""
     steps: int = Field(6000, ge=0)
     """0 leaves the model untrained."""
     clips_per_batch: int = Field(16, ge=1)

@@ -50,8 +50,8 @@ class SweepFile(Closed):
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     title: str
     axes: dict[str, Annotated[tuple[Any, ...], Field(strict=False)]] = Field(min_length=1)
-    """Dotted configuration key -> its values; the grid is their product. ``key, other key`` -> pairs of values
-    that belong together."""
+    """Dotted configuration key -> its values; the grid is their product. ``key, other key`` -> pairs of
+    values that belong together."""
     settings: dict[str, Any] = Field({})
     """Configuration that all trials share and no scale changes."""
     seeds: Seeds = 1
@@ -121,7 +121,7 @@ class ScaleFile(Closed):
     images: dict[str, Any] = Field({})
     """Settings laid over the others for sweeps on images (``data.benchmark: coco``)."""
     stand_ins: dict[str, dict[str, Any]] = Field({})
-    """Dotted key -> value of a sweep -> what takes its place, where that value is too large for this scale."""
+    """Dotted key -> value of a sweep that is too large for this scale -> what takes its place."""
 
 
 def load_sweep(path: Path) -> SweepFile:

@@ -48,9 +48,9 @@ def train(
     """Train from ``seed``, or go on from the checkpoint in ``folder``, and leave the weights there.
 
     Initialisation, data order and dropout draw from streams of their own, so that variants that share a
-    seed share their clips. ``initial`` is a weights file to start from; what of the model it does not hold stays
-    random and is listed as ``left_random`` in the weights' metadata. An interrupted training that goes on ends bit for bit where an uninterrupted
-    one does (same machine, same threads).
+    seed share their clips. ``initial`` is a weights file to start from; what of the model it does not hold
+    stays random and is listed as ``left_random`` in the weights' metadata. An interrupted training that goes
+    on ends bit for bit where an uninterrupted one does (same machine, same threads).
 
     Raises :class:`TrainingDivergedError` on a loss that is not finite, :class:`InputError` on a
     checkpoint of another training.

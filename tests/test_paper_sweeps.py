@@ -56,7 +56,8 @@ def test_table_1_comes_out_to_the_last_digit(tmp_path: Path) -> None:
     ours, paper = lines[1::2], lines[2::2]
     assert len(ours) == len(paper) == 4
     for line, printed in zip(ours, paper, strict=True):
-        assert line.split("|")[2:] and line.split("|")[2:-1] == printed.split("|")[2:-1]
+        assert line.split("|")[2:-1] == printed.split("|")[2:-1]
+        assert len(line.split("|")) == 7
 
 
 def road_of(table: str, folder: Path) -> Road:

@@ -260,7 +260,7 @@ def test_table_3_needs_four_trainings_a_seed() -> None:
     assert trials[0].label() == "no_comm seed 0"
 
 
-# ---------------------------------------------------------------------------------- one side, stand-ins, weights
+# ------------------------------------------------------------------------- one side, stand-ins, weights
 
 
 def test_keys_that_vary_together_are_no_product() -> None:
@@ -309,7 +309,7 @@ def test_initial_weights_are_part_of_the_identity(initial: str, stem: str | None
     assert len(keys) == (1 if stem is None else 3)
 
 
-# ------------------------------------------------------------------------------------------- the paper's tables
+# ----------------------------------------------------------------------------------- the paper's tables
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ def find_initial_weights(
         where = looked if named is None else f"{named}"
         line = (
             f"no initial weights {', '.join(lacking)}: looked at {where}; give --weights a folder with "
-            f"{lacking[0]}.safetensors (or .pth, .pkl), or say `train: {{initial: random}}` in the settings of "
-            f"{sweep} and know that the paper's AP is then out of reach"
+            f"{lacking[0]}.safetensors (or .pth, .pkl), or say `train: {{initial: random}}` in the settings "
+            f"of {sweep} and know that the paper's AP is then out of reach"
         )
         if absent is None:
             raise InputError(line)
