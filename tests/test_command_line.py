@@ -74,7 +74,7 @@ def test_help() -> None:
 def test_dry_run_of_the_tiny_table(out: list[str], tmp_path: Path) -> None:
     done = process([TABLE, *TINY, "--dry-run", *out])
     assert (done.returncode, done.stderr) == (0, "")
-    assert "8 trials, 32 cells; left: 8 trainings, 32 cells (0 failed)" in done.stdout
+    assert "left: 8 trainings, 32 evaluations (0 failed)" in done.stdout
     for encoder in ("no_comm", "full_thw", "decomp_t_hw", "ifc"):
         assert len(re.findall(rf"^{encoder} +[01] +pending +5, 10, 15, 20 ", done.stdout, re.M)) == 2
     assert written(tmp_path) == []
@@ -227,7 +227,7 @@ def test_problems_of_a_scale_name_the_scales_file(
     scale.write_text("name: mine\ndescription: d\nsettings: {model: {backbone: vgg}}\n")
     assert status_of([TABLE, "--scale", str(scale), *out]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {scale}: model.backbone: 'vgg': Input should be 'tiny', 'resnet18'")
+    assert line.startswith(f"error: {scale}: model.backbone: 'vgg': Input should be 'tiny', 'tiny_deep'")
 
 
 def test_the_results_folder_holds_a_foreign_file(
@@ -255,7 +255,7 @@ def first_row_file(results: Path) -> Path:
 def test_interrupt_says_how_to_go_on(
     out: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(options: object) -> None:
+    def interrupted(options: object, lacking: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("harness.engine.plan.make_plan", interrupted)
@@ -264,7 +264,7 @@ def test_interrupt_says_how_to_go_on(
 
 
 def test_a_bug_is_not_dressed_up_as_bad_input(out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(options: object) -> None:
+    def broken(options: object, lacking: bool) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("harness.engine.plan.make_plan", broken)

@@ -105,6 +105,6 @@ def test_a_dry_run_imports_nothing_heavy(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "8 trials, 32 cells" in done.stdout
+    assert "8 trials: 8 trainings, 32 evaluations" in done.stdout
     assert done.stdout.splitlines()[-1] == "LOADED []"
     assert list(tmp_path.iterdir()) == []
