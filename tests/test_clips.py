@@ -16,6 +16,7 @@ from harness.config import SyntheticConfig, TrainConfig
 from harness.data.clips import Clip, ClipSampler, batches, collate, resize_frames, sample_frames
 from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
+from model.errors import InputError
 
 DATA = SyntheticConfig(
     train_videos=5, valid_videos=1, length=6, height=32, width=48, min_size=8, max_size=16, categories=4
@@ -191,3 +192,114 @@ def test_resizing_keeps_aspect_and_range() -> None:
     assert (half[0, 0, 0].int().diff() > 0).all()
     assert resize_frames(gradient(60, 31), 20).shape == (1, 3, 39, 20)
     assert abs(int(half.float().mean()) - 127) <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side", "longest", "wanted"),
+    [
+        ((30, 60), 24, 40, (20, 40)),
+        ((60, 30), 24, 40, (40, 20)),
+        ((30, 60), 24, 48, (24, 48)),
+        ((30, 60), 24, None, (24, 48)),
+        ((30, 60), 60, 60, (30, 60)),
+        ((2, 400), 16, 100, (1, 100)),
+    ],
+)
+def test_the_longer_side_is_bounded(
+    size: tuple[int, int], short_side: int, longest: int | None, wanted: tuple[int, int]
+) -> None:
+    assert resize_frames(gradient(*size), short_side, longest).shape[2:] == wanted
+
+
+def test_clips_obey_the_bound(dataset: VideoDataset) -> None:
+    clip = sampler(dataset, short_sides=(32,), max_long_side=36).clip(0)
+    assert clip.frames.shape[2:] == clip.masks.shape[2:] == (24, 36)
+
+
+# -------------------------------------------------------------------------------------------------- crops
+
+CROP: dict[str, Any] = {"crop": 1.0, "crop_short_sides": (32,), "crop_range": (16, 24), "short_sides": (32,)}
+
+
+def test_while_nothing_is_cropped_the_keys_of_the_crop_change_nothing(dataset: VideoDataset) -> None:
+    plain, other = sampler(dataset), sampler(dataset, **{**CROP, "crop": 0.0})
+    assert all(equal(plain.clip(i), other.clip(i)) for i in range(10))
+
+
+def test_a_cropped_clip_depends_on_seed_and_index_alone(dataset: VideoDataset) -> None:
+    one, same = sampler(dataset, 3, **CROP), sampler(dataset, 3, **CROP)
+    forward = [one.clip(i) for i in range(12)]
+    assert all(equal(a, b) for a, b in zip(forward, [same.clip(i) for i in range(12)], strict=True))
+
+
+def test_crops_have_sides_of_the_range_and_are_resized(dataset: VideoDataset) -> None:
+    ratios = set()
+    for index in range(30):
+        clip = sampler(dataset, **CROP).clip(index)
+        height, width = clip.frames.shape[2:]
+        assert min(height, width) == 32
+        assert 16 / 24 - 0.03 <= height / width <= 24 / 16 + 0.03
+        ratios.add((height, width))
+        assert clip.masks.shape[1:] == (3, height, width)
+    assert len(ratios) > 10, "height and width are drawn apart"
+    shares = [
+        torch.equal(sampler(dataset, **{**CROP, "crop": 0.5}).clip(i).frames, c.frames)
+        for i, c in ((i, sampler(dataset, **CROP).clip(i)) for i in range(40))
+    ]
+    assert 8 < sum(shares) < 32
+
+
+def test_a_crop_is_one_rectangle_of_frames_and_masks(dataset: VideoDataset) -> None:
+    """At scale 1 it is found in the plain clip, at one place, for all frames and all masks that are left."""
+    keys = {"flip": 0.0, "short_sides": (32,)}
+    for index in range(8):
+        plain = sampler(dataset, **keys).clip(index)
+        crop = sampler(dataset, **{**CROP, **keys, "crop_range": (32, 32)}).clip(index)
+        offsets = [x for x in range(17) if torch.equal(plain.frames[..., x : x + 32], crop.frames)]
+        assert len(offsets) == 1
+        inside = plain.masks[..., offsets[0] : offsets[0] + 32]
+        kept = inside.flatten(1).any(1)
+        assert torch.equal(crop.masks, inside[kept])
+        assert torch.equal(crop.labels, plain.labels[kept])
+
+
+def test_instances_that_are_cropped_away_are_no_targets(dataset: VideoDataset) -> None:
+    keys = {"crop_range": (16, 16)}
+    plain = sum(len(sampler(dataset).clip(i).labels) for i in range(20))
+    cropped = [sampler(dataset, **{**CROP, **keys}).clip(i) for i in range(20)]
+    assert sum(len(clip.labels) for clip in cropped) < plain
+    assert all(clip.masks.flatten(1).any(1).all() for clip in cropped)
+
+
+def test_a_crop_is_at_most_the_frame(dataset: VideoDataset) -> None:
+    clip = sampler(dataset, **{**CROP, "crop_range": (384, 600), "flip": 0.0}).clip(0)
+    assert equal(clip, sampler(dataset, flip=0.0).clip(0))
+
+
+def test_a_falling_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"crop_range \[96, 64\] must rise"):
+        TrainConfig(crop_range=(96, 64))
+    assert TrainConfig.model_validate({"crop_range": [16, 32]}).crop_range == (16, 32)
+
+
+# ------------------------------------------------------------------------------------------- short videos
+
+
+def test_videos_without_frames_are_left_out(dataset: VideoDataset) -> None:
+    first, *others = dataset.videos
+    empty = replace(first, video_id=99, files=(), tracks=())
+    with_empty = replace(dataset, videos=(first, empty, *others))
+    assert all(equal(sampler(with_empty).clip(i), sampler(dataset).clip(i)) for i in range(10))
+    with pytest.raises(InputError, match=r"train\.json: no video to draw clips from"):
+        sampler(replace(dataset, videos=(empty,)))
+
+
+def test_a_video_shorter_than_a_clip_and_one_without_instances(dataset: VideoDataset) -> None:
+    first = dataset.videos[0]
+    tracks = tuple(replace(track, segmentations=track.segmentations[:1]) for track in first.tracks)
+    short = replace(first, files=first.files[:1], tracks=tracks)
+    clip = sampler(replace(dataset, videos=(short,)), flip=0.0).clip(0)
+    assert clip.frames.shape[0] == 3
+    assert torch.equal(clip.frames[0], clip.frames[2])
+    bare = sampler(replace(dataset, videos=(replace(first, tracks=()),))).clip(0)
+    assert (len(bare.labels), bare.masks.shape) == (0, (0, 3, 32, 48))

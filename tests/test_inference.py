@@ -160,3 +160,13 @@ def test_a_model_in_training_mode_predicts_without_dropout_and_stays_in_its_mode
     first, second = (segment_video(model, video(4), 2, 1, (32, 48)) for _ in range(2))
     assert model.training
     assert torch.equal(first["scores"], second["scores"])
+
+
+def test_a_video_without_frames_has_no_results() -> None:
+    tracks = segment_video(biased(-9.0), video(0), window=5, stride=1, output_size=(20, 30))
+    shapes = {name: tuple(value.shape) for name, value in tracks.items()}
+    assert shapes == {"scores": (0,), "labels": (0,), "tracks": (0,), "masks": (0, 0, 20, 30)}
+    assert {name: value.dtype for name, value in tracks.items()} == {
+        name: value.dtype
+        for name, value in segment_video(tiny(), video(2), 5, 1, output_size=(20, 30)).items()
+    }

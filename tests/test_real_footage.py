@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from harness.config import TrainConfig
-from harness.data.clips import ClipSampler, collate
+from harness.config import DataConfig, TrainConfig, TrialConfig
+from harness.data.clips import ClipSampler, collate, resize_frames
+from harness.data.source import find_data
+from harness.data.splits import load_scored, load_training
 from harness.data.ytvis import load_dataset
+from harness.evaluation import encode_tracks, evaluate
+from harness.train import train
 from model import build_model
+from model.errors import InputError
+from model.inference import segment_video
 from model.losses import SetCriterion
-from tests.small_road import make_road
+from tests.small_road import SCALE, make_road
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOOTAGE = PROJECT.parent / "shared" / "data" / "ytvis_mini"
@@ -45,6 +52,49 @@ def test_a_padded_batch_of_real_clips_trains_every_parameter() -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_a_few_steps_lower_the_loss_of_real_clips(tmp_path: Path) -> None:
+    config = TrialConfig.model_validate(
+        {
+            "model": {**SCALE["settings"]["model"], "num_classes": 12},
+            "train": {**SCALE["settings"]["train"], "steps": 12, "short_sides": [48], "clip_norm": 0.1},
+        }
+    )
+    losses: list[float] = []
+    training = load_training(FOOTAGE, DataConfig(valid="valid"))
+    train(config, 0, training, tmp_path, "footage", torch.device("cpu"), lambda *step: losses.append(step[2]))
+    assert all(math.isfinite(loss) for loss in losses)
+    assert sum(losses[-4:]) < sum(losses[:4])
+
+
+@pytest.mark.parametrize(("split", "videos"), [("valid", 3), ("valid_seen", 5)])
+def test_inference_and_scoring_of_real_videos(split: str, videos: int) -> None:
+    dataset = load_scored(FOOTAGE, DataConfig(valid=split))
+    assert len(dataset.videos) == videos
+    torch.manual_seed(0)
+    model = build_model({**SCALE["settings"]["model"], "num_classes": 12})
+    video = dataset.videos[0]
+    frames = resize_frames(torch.from_numpy(dataset.frames(video, range(video.length))), 48)
+    size = (video.height, video.width)
+    tracks = segment_video(model, frames, window=5, stride=2, output_size=size)
+    assert tracks["masks"].shape[1:] == (video.length, *size)
+    categories = [dataset.categories[label].id for label in tracks["labels"].tolist()]
+    results = encode_tracks(video.video_id, tracks["scores"].numpy(), categories, tracks["masks"].numpy())
+    assert 0 <= evaluate(dataset.ground_truth(), results)["AP"] <= 1
+    perfect = [
+        {**{key: entry[key] for key in ("video_id", "category_id", "segmentations")}, "score": 1.0}
+        for entry in dataset.ground_truth()["annotations"]
+    ]
+    assert evaluate(dataset.ground_truth(), perfect)["AP"] == pytest.approx(1.0)
+
+
+def test_what_is_scored_when_no_split_is_named() -> None:
+    source = find_data(DataConfig(), FOOTAGE, "sweep.yaml")
+    assert source.config.valid == "valid"
+    assert source.description == "11 training videos, scored on the 3 of valid.json"
+    with pytest.raises(InputError, match=r"'ytvis19-holdout-v1' is empty: none of the 11 videos"):
+        find_data(DataConfig(valid="ytvis19-holdout-v1"), FOOTAGE, "sweep.yaml")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from harness.config import SpeedConfig, SyntheticConfig, TrialConfig
 from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
 from model import build_model
+from model.errors import InputError
 
 FRAMES = 6
 TINY: dict[str, Any] = {"backbone": "tiny", "num_classes": 2, "num_queries": 3, "hidden_dim": 16}
@@ -95,3 +97,12 @@ def test_real_inference_has_a_speed_and_a_peak(valid: VideoDataset) -> None:
         assert found.peak_memory_kind == "process resident"
         assert found.peak_memory_gb is not None
         assert 0.05 < found.peak_memory_gb < 8
+
+
+def test_videos_without_frames_are_not_timed(valid: VideoDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = replace(valid.videos[0], video_id=99, files=(), tracks=())
+    with_empty = replace(valid, videos=(empty, *valid.videos))
+    found, _ = timed(with_empty, monkeypatch, [1.0], videos=1, passes=1, min_seconds=0.0)
+    assert found.timed_frames == FRAMES
+    with pytest.raises(InputError, match=r"valid\.json: no video has a frame"):
+        timed(replace(valid, videos=(empty,)), monkeypatch, [1.0], passes=1, min_seconds=0.0)
