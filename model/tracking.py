@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 SMOOTHING = 1e-6
-"""Added to unions and counts, as in the published code: masks that vanish on all common frames score 0"""
+"""Added to unions and counts, as in the published code: empty ones give 0"""
 
 
 @dataclass

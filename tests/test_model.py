@@ -219,12 +219,12 @@ def test_an_unpadded_clip_beside_a_padded_one_is_as_without_padding() -> None:
     torch.testing.assert_close(found["pred_masks"][1], wanted["pred_masks"][1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("height", "width"), [(17, 33), (31, 47), (16, 32)])
+@pytest.mark.parametrize(("height", "width"), [(17, 33), (30, 46), (16, 32)])
 @torch.no_grad()
 def test_a_padded_clip_counts_the_token_cells_it_has_alone(height: int, width: int) -> None:
     """What lies in the padding's own cells does not count, what lies in a half-filled cell does."""
-    model, frames = tiny(), video(1, 2, 3, 48, 64)
-    padding = torch.ones(1, 48, 64, dtype=torch.bool)
+    model, frames = tiny(), video(1, 2, 3, 41, 59)
+    padding = torch.ones(1, 41, 59, dtype=torch.bool)
     padding[:, :height, :width] = False
     rows, columns = -(-height // 16), -(-width // 16)
     seen: list[Tensor] = []

@@ -153,15 +153,6 @@ def test_weak_pairs_do_not_decide_how_strong_ones_are_linked() -> None:
     assert tracker.result(1)[0].tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
 
 
-def test_masks_that_vanish_where_windows_meet_are_not_linked() -> None:
-    """Equal masks, but next to nothing of them on the common frame: no evidence that they are one."""
-    tracker, logits = ClipTracker(K), cells(4)
-    faint = torch.full_like(logits[:, 0], -25.0)  # 80 cells of e-25: a union of 1e-9
-    tracker.update([0, 1], sure(0), torch.stack([logits[:, 0], faint], dim=1))
-    tracker.update([1, 2], sure(0), torch.stack([faint, logits[:, 1]], dim=1))
-    assert len(tracker.result(3)[0]) == 2
-
-
 def test_more_than_fifty_instances() -> None:
     def scattered(order: Tensor, frames: int) -> Tensor:
         logits = torch.full((len(order), frames, 10, 12), -12.0)
