@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.backbone import build_backbone
 from model.box_head import BoxHead
@@ -103,7 +102,9 @@ class ClipModel(nn.Module):
         batch, frames, _, height, width = features.tokens.shape
         grid = features.tokens.new_zeros((batch, height, width), dtype=torch.bool)
         if padding is not None:
-            grid = F.interpolate(padding[:, None].float(), size=(height, width)).squeeze(1) > 0.5
+            # A cell belongs to the picture when its first pixel does: ceil(size / stride) cells, as it has alone.
+            stride = self.backbone.strides[3]
+            grid = padding[:, ::stride, ::stride]
         positions = sine_positions(grid, self.config.hidden_dim).flatten(1, 2).to(features.tokens.dtype)
         key_padding = None if padding is None else grid.flatten(1)
 

@@ -2,13 +2,15 @@
 
 Shapes
     B, Q, K  clips, queries, classes
-    T, h, w  frames and the grid of predicted masks (stride 8); targets live on twice that grid
+    T, h, w  frames and the grid of predicted masks (stride 8)
+    H, W     the grid of given targets: that of the frames, or the losses' own already
     n        instances of a clip
     boxes    (..., 4) as cx, cy, w, h
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,7 +22,7 @@ from model.boxes import boxes_of_masks, frame_shares, generalised_iou, to_corner
 from model.matching import Match, match_by_boxes, match_by_masks
 
 Target = Mapping[str, Tensor]
-"""``labels`` (n,) int64 and ``masks`` (n, T, H, W) in 0..1, H and W at twice the predicted grid or finer;
+"""``labels`` (n,) int64 and ``masks`` (n, T, H, W) in 0..1, H and W the same in all clips of a batch;
 perhaps ``size`` (2,), the clip's own height and width where its masks are padded; boxes are shares of it"""
 
 
@@ -91,7 +93,7 @@ class SetCriterion(nn.Module):
     ) -> dict[str, Tensor]:
         """The losses of one decoder layer."""
         logits, masks = layer["pred_logits"], layer["pred_masks"]
-        grid = (masks.shape[-2] * 2, masks.shape[-1] * 2)
+        grid = loss_grid(masks.shape[-2:], targets[0]["masks"].shape[-2:])
         wanted = [resize_masks(target["masks"], grid) for target in targets]
         if self.matching == "box":
             return self.box_matched_losses(layer, targets, wanted, instances)
@@ -107,7 +109,7 @@ class SetCriterion(nn.Module):
         wanted: Sequence[Tensor],
         instances: float,
     ) -> dict[str, Tensor]:
-        """The losses of one layer where boxes decide the matches; wanted are masks (n, T, 2h, 2w)."""
+        """The losses of one layer where boxes decide the matches; wanted are masks on the losses' grid."""
         if "pred_boxes" not in layer:
             raise ValueError("matching 'box' needs pred_boxes: a model with box_head")
         logits, predicted = layer["pred_logits"], layer["pred_boxes"]
@@ -135,7 +137,7 @@ class SetCriterion(nn.Module):
         instances: float,
     ) -> dict[str, Tensor]:
         """Class and mask losses of logits (B, Q, K+1) and masks (B, Q, T, h, w), given the matches."""
-        grid = (masks.shape[-2] * 2, masks.shape[-1] * 2)
+        grid = (wanted[0].shape[-2], wanted[0].shape[-1])
         predicted = torch.cat(
             [upsample_masks(masks[b, queries], grid) for b, (queries, _) in enumerate(matches)]
         )
@@ -147,7 +149,7 @@ class SetCriterion(nn.Module):
         }
 
     def match(self, logits: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Match:
-        """Queries of one clip to its instances; masks (Q, T, h, w), targets (n, T, 2h, 2w)."""
+        """Queries of one clip to its instances; masks (Q, T, h, w), targets on the losses' grid."""
         upsampled = upsample_masks(masks.detach(), (targets.shape[-2], targets.shape[-1]))
         return match_by_masks(logits, upsampled, labels, targets, self.match_dice_weight)
 
@@ -160,17 +162,32 @@ class SetCriterion(nn.Module):
         return F.cross_entropy(logits.transpose(1, 2), classes, self.class_weights)
 
 
+def loss_grid(predicted: Sequence[int], given: Sequence[int]) -> tuple[int, int]:
+    """The grid (rows, columns) of the losses: half the stride of the predicted masks, partial cells counted.
+
+    Frames of 180x250 with masks at stride 8 (23x32) give 45x63, which is not twice 23x32. Targets that lie
+    on that grid already give it back.
+    """
+    for stride in (1, 2, 4, 8, 16):
+        if all(math.ceil(g / (2 * stride)) == p for p, g in zip(predicted, given, strict=True)):
+            return math.ceil(given[0] / stride), math.ceil(given[1] / stride)
+    raise ValueError(f"targets {tuple(given)} belong to no frame whose masks are {tuple(predicted)}")
+
+
 def upsample_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Mask logits (n, T, h, w) to a finer grid, bilinearly."""
     return F.interpolate(masks, size=grid, mode="bilinear", align_corners=False)
 
 
 def resize_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Target masks (n, T, H, W) to the loss grid: the share of each cell that is covered."""
+    """Target masks (n, T, H, W) to the loss grid, bilinearly without antialiasing, as the published code does.
+
+    A cell of 4x4 pixels takes the mean of the 2x2 in its middle.
+    """
     masks = masks.float()
-    if masks.shape[-2:] == grid or len(masks) == 0:
-        return masks.new_zeros((0, masks.shape[1], *grid)) if len(masks) == 0 else masks
-    return F.interpolate(masks, size=grid, mode="area")
+    if len(masks) == 0:
+        return masks.new_zeros((0, masks.shape[1], *grid))
+    return F.interpolate(masks, size=grid, mode="bilinear", align_corners=False)
 
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -17,6 +17,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+SMOOTHING = 1e-6
+"""Added to unions and counts, as in the published code: empty ones give 0"""
+
 
 @dataclass
 class Track:
@@ -92,9 +95,11 @@ class ClipTracker:
         assigned = torch.full((count,), -1, dtype=torch.long)
         if self.tracks and count:
             score = self._scores(frames, probabilities)
+            # Weak pairs must not decide how strong ones are matched.
+            score = score * (score > self.match_threshold)
             rows, columns = linear_sum_assignment(score.cpu().numpy(), maximize=True)
             for track, prediction in zip(rows.tolist(), columns.tolist(), strict=True):
-                if score[track, prediction] > self.match_threshold:
+                if score[track, prediction] > 0:
                     assigned[prediction] = track
         for new in range(count):
             if assigned[new] < 0:
@@ -113,7 +118,7 @@ class ClipTracker:
             theirs, ours = (list(side) for side in zip(*common, strict=True))
             total[saved.tracks] += soft_iou(saved.probabilities[:, theirs], probabilities[:, ours])
             windows[saved.tracks] += 1
-        return total / windows.clamp(min=1)[:, None]
+        return total / (windows + SMOOTHING)[:, None]
 
     @staticmethod
     def _add(track: Track, frames: tuple[int, ...], classes: Tensor, logits: Tensor) -> None:
@@ -130,5 +135,4 @@ def soft_iou(known: Tensor, new: Tensor) -> Tensor:
     p, q = known.flatten(1), new.flatten(1)
     overlap = p @ q.T
     union = p.sum(1)[:, None] + q.sum(1)[None] - overlap
-    # Probabilities that underflow to 0 everywhere leave no union; such a pair has no overlap either.
-    return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
+    return overlap / (union + SMOOTHING)

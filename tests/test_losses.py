@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from model.box_head import BoxHead
 from model.boxes import boxes_of_masks
 from model.config import ModelConfig
-from model.losses import SetCriterion, box_losses, dice_loss, focal_loss, resize_masks
+from model.losses import SetCriterion, box_losses, dice_loss, focal_loss, loss_grid, resize_masks
 from model.matching import dice_coefficient, match_by_boxes, match_by_masks
 
 K, T, H, W = 3, 2, 4, 6
@@ -220,11 +220,36 @@ def test_a_diverged_model_reaches_the_loss() -> None:
     assert criterion.total(criterion(out, [target(12, 2)])).isnan()
 
 
-def test_targets_are_shrunk_to_the_share_covered() -> None:
-    masks = torch.zeros(1, 1, 4, 4)
-    masks[0, 0, 0, :3] = 1
-    assert resize_masks(masks > 0, (2, 2)).tolist() == [[[[0.5, 0.25], [0.0, 0.0]]]]
+def test_targets_are_shrunk_to_the_middle_of_each_cell() -> None:
+    masks = torch.zeros(1, 1, 8, 8)
+    masks[0, 0, 1, 1:3] = 1  # two pixels of the first cell's middle
+    masks[0, 0, 1:, 5] = 1  # a column through the middles of two cells
+    masks[0, 0, :, 7] = 1  # a column that no cell has in its middle
+    assert resize_masks(masks > 0, (2, 2)).tolist() == [[[[0.5, 0.5], [0.0, 0.5]]]]
     assert resize_masks(masks[:0], (2, 2)).shape == (0, 1, 2, 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(9, 900), st.integers(9, 900), st.sampled_from([4, 8]))
+def test_losses_live_at_half_the_stride_of_the_masks(height: int, width: int, stride: int) -> None:
+    masks = (-(-height // stride), -(-width // stride))
+    grid = (-(-2 * height // stride), -(-2 * width // stride))
+    assert loss_grid(masks, (height, width)) == grid
+    assert loss_grid(masks, grid) == grid  # targets may come at the size of the losses
+    with pytest.raises(ValueError, match="belong to no frame"):
+        loss_grid(masks, (height * 64, width))
+
+
+def test_frames_of_odd_size_are_scored_on_their_own_grid() -> None:
+    """Masks 3x4 of frames 20x25: the losses see 5x7 cells, where twice the masks would be 6x8."""
+    out, rng = outputs(13, 1, 4), np.random.default_rng(13)
+    for layer in (out, *out["aux_outputs"]):
+        layer["pred_masks"] = layer["pred_masks"][..., :3, :4]
+    truth = {"labels": torch.tensor([1]), "masks": torch.from_numpy(rng.random((1, T, 20, 25)) > 0.5)}
+    found = SetCriterion(K)(out, [truth])
+    shrunk = {**truth, "masks": resize_masks(truth["masks"], (5, 7))}
+    for name, value in SetCriterion(K)(out, [shrunk]).items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------------- box matching

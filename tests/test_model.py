@@ -219,6 +219,22 @@ def test_an_unpadded_clip_beside_a_padded_one_is_as_without_padding() -> None:
     torch.testing.assert_close(found["pred_masks"][1], wanted["pred_masks"][1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("height", "width"), [(17, 33), (30, 46), (16, 32)])
+@torch.no_grad()
+def test_a_padded_clip_counts_the_token_cells_it_has_alone(height: int, width: int) -> None:
+    """What lies in the padding's own cells does not count, what lies in a half-filled cell does."""
+    model, frames = tiny(), video(1, 2, 3, 41, 59)
+    padding = torch.ones(1, 41, 59, dtype=torch.bool)
+    padding[:, :height, :width] = False
+    rows, columns = -(-height // 16), -(-width // 16)
+    seen: list[Tensor] = []
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
+    model(frames, padding)
+    outside = torch.ones(1, 3, 4, dtype=torch.bool)
+    outside[:, :rows, :columns] = False
+    assert torch.equal(seen[0], outside.flatten(1))
+
+
 @pytest.mark.parametrize("mixing", ["decomposed", "unified"])
 @pytest.mark.parametrize("memory", [0, 1, 3])
 @torch.no_grad()

@@ -124,7 +124,8 @@ def test_whole_video(published: dict[str, Tensor]) -> None:
     found = segment_video(model, video, window, stride, (size[0], size[1]))
     np.testing.assert_allclose(found["scores"].numpy(), expected["near_scores"], rtol=1e-4)
     assert found["labels"].tolist() == expected["near_labels"].tolist()
-    # A few pixels of 49,152 have logits within rounding of 0, and rounding depends on the thread count.
+    # A few pixels of 49,152 have logits within rounding of 0, and rounding depends on machine and threads:
+    # the published code itself, run elsewhere, is off in 5 to 7 % of these areas, by up to 8 pixels.
     off = np.abs(found["masks"].sum((2, 3)).numpy() - expected["near_maskarea"])
     assert off.max() <= 3
     assert (off > 0).mean() < 0.2

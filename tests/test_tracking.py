@@ -63,8 +63,9 @@ def brute_force(length: int, made: list[Window], threshold: float) -> tuple[np.n
                 valid = ~np.isnan(saved[then, i, :, 0, 0]) & ~np.isnan(full[j, :, 0, 0])
                 if valid.any():
                     p, q = (1 / (1 + np.exp(-x[valid])) for x in (saved[then, i], full[j]))
-                    values.append((p * q).sum() / (p + q - p * q).sum())
-            score[i, j] = np.mean(values) if values else 0
+                    values.append((p * q).sum() / ((p + q - p * q).sum() + 1e-6))
+            score[i, j] = sum(values) / (len(values) + 1e-6)
+        score[score <= threshold] = 0
         owner = {}
         for i, j in zip(*linear_sum_assignment(score, maximize=True), strict=True):
             if score[i, j] > threshold:
@@ -138,6 +139,18 @@ def test_a_score_at_the_threshold_is_not_linked() -> None:
         tracker.update([0], sure(0), one[:1])
         tracker.update([0], sure(0), other[:1])
         assert len(tracker.result(1)[0]) == instances
+
+
+def test_weak_pairs_do_not_decide_how_strong_ones_are_linked() -> None:
+    """Scores [[.33, .25], [.14, 0]]: .25 + .14 is the larger sum, but .14 is no link, so .33 is taken."""
+    known, new = torch.zeros(2, 1, 1, 100), torch.zeros(2, 1, 1, 100)
+    known[0, ..., :40], known[1, ..., 80:] = 1, 1
+    new[0, ..., 25:40], new[0, ..., 95:], new[1, ..., :10] = 1, 1, 1
+    torch.testing.assert_close(soft_iou(known, new), torch.tensor([[15 / 45, 10 / 40], [5 / 35, 0]]))
+    tracker = ClipTracker(K, match_threshold=0.2)
+    tracker.update([0], sure(0, 3), 200 * known - 100)
+    tracker.update([0], sure(1, 2), 200 * new - 100)
+    assert tracker.result(1)[0].tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
 
 
 def test_more_than_fifty_instances() -> None:
