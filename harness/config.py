@@ -86,21 +86,23 @@ class TrainConfig(Closed):
     """The other frames of a clip lie within ± this many frames of the reference frame."""
     short_sides: tuple[Annotated[int, Field(ge=16)], ...] = Field((360, 480), min_length=1, strict=False)
     """One is drawn for each clip; the frame keeps its aspect ratio."""
-    max_long_side: int | None = Field(None, ge=16)
-    """A longer side above this shrinks the frame further; null is no bound. DETR has 1333 on COCO."""
+    max_long_side: int | None = Field(1333, ge=16)
+    """A longer side above this shrinks the frame further, as in the published configs; null is no bound."""
     flip: float = Field(0.5, ge=0, le=1)
     crop: float = Field(0.0, ge=0, le=1)
-    """Probability that a clip is cropped before it is resized, as DETR crops COCO images (there 0.5)."""
-    crop_short_sides: tuple[Annotated[int, Field(ge=16)], ...] = Field(
-        (400, 500, 600), min_length=1, strict=False
-    )
-    """A clip to be cropped is first resized to one of these."""
+    """Probability that a clip is cropped before it is resized: 1 in the published COCO config."""
+    crop_short_sides: tuple[Annotated[int, Field(ge=16)], ...] = Field((), strict=False)
+    """A clip to be cropped is first resized to one of these, if there are any: 400, 500, 600 in DETR, which
+    crops half of its images; none in the published COCO config."""
     crop_range: Annotated[
         tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]], Field(strict=False)
     ] = (384, 600)
     """Height and width of the crop are each drawn from this range, at most the frame's."""
     learning_rate: float = Field(1e-4, gt=0)
     backbone_learning_rate: float = Field(1e-5, ge=0)
+    frozen_stages: int = Field(2, ge=0, le=5)
+    """First stages of a ResNet (stem, res2, ...) that keep their ``initial`` weights, as in the published
+    code; without such weights all are trained."""
     weight_decay: float = Field(1e-4, ge=0)
     clip_norm: float = Field(0.01, gt=0)
     """Largest norm of the whole model's gradient."""
@@ -136,7 +138,7 @@ class InferenceConfig(Closed):
     stride: int = Field(1, ge=1)
     """S, frames between the starts of neighbouring windows."""
     short_side: int = Field(360, ge=16)
-    max_long_side: int | None = Field(None, ge=16)
+    max_long_side: int | None = Field(1333, ge=16)
     """Frames whose longer side would pass this are made smaller."""
     match_threshold: float = Field(0.05, ge=0, le=1)
     """Pairs with a soft IoU at or below this are not linked."""

@@ -17,6 +17,7 @@ from harness.config import TrainConfig, TrialConfig
 from harness.data.clips import Batch, ClipSampler, batches
 from harness.data.ytvis import VideoDataset
 from model import build_model
+from model.backbone import ResNet
 from model.checkpoint import initialise, save_weights
 from model.clip_model import ClipModel
 from model.errors import InputError
@@ -58,7 +59,11 @@ def train(
     recipe = config.train
     torch.manual_seed(stream(seed, "init"))
     model = build_model(config.model)
-    left_random = None if initial is None else initialise(model, initial).left_random
+    left_random = None
+    if initial is not None:
+        left_random = initialise(model, initial).left_random
+        if isinstance(model.backbone, ResNet):
+            model.backbone.freeze(recipe.frozen_stages)
     model = model.to(device)
     criterion = SetCriterion(
         config.model.num_classes,
@@ -113,13 +118,14 @@ def stream(seed: int, purpose: str) -> int:
 
 
 def build_optimizer(model: ClipModel, recipe: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with a learning rate of its own for the backbone."""
-    backbone = {id(p) for p in model.backbone.parameters()}
-    rest = [p for p in model.parameters() if id(p) not in backbone]
+    """AdamW with a learning rate of its own for the backbone; frozen stages are left out."""
+    backbone = [p for p in model.backbone.parameters() if p.requires_grad]
+    ours = {id(p) for p in model.backbone.parameters()}
+    rest = [p for p in model.parameters() if id(p) not in ours]
     groups = [
         {"params": rest, "lr": recipe.learning_rate, "initial_lr": recipe.learning_rate},
         {
-            "params": list(model.backbone.parameters()),
+            "params": backbone,
             "lr": recipe.backbone_learning_rate,
             "initial_lr": recipe.backbone_learning_rate,
         },

@@ -143,6 +143,11 @@ class ResNet(nn.Module):
                 inputs = width
             self.add_module(f"res{level + 2}", stage)
 
+    def freeze(self, stages: int) -> None:
+        """The first ``stages`` of stem, res2, res3, res4, res5 keep their weights from now on."""
+        for stage in list(self.children())[:stages]:
+            stage.requires_grad_(False)
+
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Normalised frames (N, 3, H0, W0) to the four maps."""
         x = self.stem(frames)

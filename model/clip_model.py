@@ -102,7 +102,7 @@ class ClipModel(nn.Module):
         batch, frames, _, height, width = features.tokens.shape
         grid = features.tokens.new_zeros((batch, height, width), dtype=torch.bool)
         if padding is not None:
-            # A cell is of the picture when its first pixel is: ceil(size / stride) cells, as it has alone.
+            # A cell belongs to the picture when its first pixel does: ceil(size / stride) cells, as alone.
             stride = self.backbone.strides[3]
             grid = padding[:, ::stride, ::stride]
         positions = sine_positions(grid, self.config.hidden_dim).flatten(1, 2).to(features.tokens.dtype)

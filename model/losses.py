@@ -180,7 +180,7 @@ def upsample_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def resize_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Target masks (n, T, H, W) to the loss grid, bilinearly and not antialiased, as in the published code.
+    """Target masks (n, T, H, W) to the loss grid, bilinearly without antialiasing (published code).
 
     A cell of 4x4 pixels takes the mean of the 2x2 in its middle.
     """

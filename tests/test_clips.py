@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harness.config import SyntheticConfig, TrainConfig
-from harness.data.clips import Clip, ClipSampler, batches, collate, resize_frames, sample_frames
+from harness.data.clips import Clip, ClipSampler, _resized, batches, collate, resize_frames, sample_frames
 from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
 from model.errors import InputError
@@ -177,6 +177,31 @@ def test_batches_go_on_where_they_stopped(first: int, dataset: VideoDataset) -> 
         assert torch.equal(batch.frames, wanted.frames)
         for one, other in zip(batch.targets, wanted.targets, strict=True):
             assert torch.equal(one["masks"], other["masks"])
+
+
+def test_shrunk_masks_lie_where_their_frames_show_them() -> None:
+    """A centred square stays centred in frame and mask alike."""
+    frames = torch.zeros(1, 3, 33, 33, dtype=torch.uint8)
+    frames[..., 12:21, 12:21] = 255
+    small, masks = _resized(frames, frames[:, 0][None] > 0, 11, None)
+    assert masks[0, 0].nonzero().float().mean(0).tolist() == [5, 5]
+    assert torch.equal(masks[0, 0], small[0, 0] > 127)
+
+
+@pytest.mark.parametrize("first", [(), (64,)])
+def test_crops_are_cut_from_the_frame_as_it_is_or_resized_first(
+    first: tuple[int, ...], dataset: VideoDataset
+) -> None:
+    keys = {"crop": 1.0, "crop_range": (16, 24), "crop_short_sides": first, "max_long_side": None}
+    sizes = set()
+    for index in range(20):
+        clip = sampler(dataset, short_sides=(48,), **keys).clip(index)
+        height, width = clip.frames.shape[-2:]
+        assert min(height, width) == 48
+        sizes.add(max(height, width))
+        assert clip.masks.shape[-2:] == clip.frames.shape[-2:]
+    assert len(sizes) > 3
+    assert max(sizes) <= 48 * 24 / 16
 
 
 def gradient(height: int, width: int) -> Tensor:

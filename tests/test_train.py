@@ -18,7 +18,7 @@ from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
 from harness.train import CHECKPOINT, LOSSES, WEIGHTS, TrainingDivergedError, learning_rate_factor, train
 from model import InputError, build_model
-from model.checkpoint import load_weights
+from model.checkpoint import load_weights, save_weights
 from model.clip_model import ClipModel
 from model.losses import SetCriterion
 
@@ -272,6 +272,26 @@ def test_a_frozen_backbone_stays(dataset: VideoDataset, tmp_path: Path) -> None:
     trained = run(config(steps=2, backbone_learning_rate=0.0), dataset, tmp_path / "b")
     assert same_weights(untrained.backbone, trained.backbone)
     assert not same_weights(untrained.encoder, trained.encoder)
+
+
+def test_first_stages_keep_the_weights_they_start_from(dataset: VideoDataset, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"backbone": "resnet18", "dropout": 0.0}
+    recipe = {**RECIPE, "steps": 1, "initial": "model", "frozen_stages": 2, "backbone_learning_rate": 1e-3}
+    trial = TrialConfig.model_validate({"model": {**MODEL, **keys}, "train": recipe})
+    start = build_model({**MODEL, **keys})
+    save_weights(start, tmp_path / "start.safetensors", {})
+    (tmp_path / "run").mkdir()
+    done = train(
+        trial, 0, dataset, tmp_path / "run", "id", torch.device("cpu"), initial=tmp_path / "start.safetensors"
+    )
+    changed = {
+        name.split(".")[0]
+        for (name, before), after in zip(
+            start.backbone.named_parameters(), done.backbone.parameters(), strict=True
+        )
+        if not torch.equal(before, after)
+    }
+    assert changed == {"res3", "res4", "res5"}
 
 
 def test_step_schedule() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.config import TrainConfig
-from harness.data.ytvis import VideoDataset
+from harness.data.ytvis import Video, VideoDataset
 from model.errors import InputError
 
 
@@ -66,7 +66,10 @@ class ClipSampler:
         videos = self.dataset.training_videos
         epoch, place = divmod(index, len(videos))
         video = videos[self._order(epoch)[place]]
-        rng = np.random.default_rng([self.seed, 1, index])
+        return self.draw(video, np.random.default_rng([self.seed, 1, index]))
+
+    def draw(self, video: Video, rng: np.random.Generator) -> Clip:
+        """A clip of ``video``: its frames, size, crop and flip come from ``rng`` alone."""
         indices = sample_frames(rng, video.length, self.config.frames_per_clip, self.config.frame_range)
         short_side = int(rng.choice(self.config.short_sides))
         flip = bool(rng.random() < self.config.flip)
@@ -84,7 +87,7 @@ class ClipSampler:
         return Clip(frames.contiguous(), labels[visible], masks[visible])
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        """Places of the training videos in an epoch; the last epoch's is kept: COCO has 117,266."""
+        """Places of the training videos in an epoch; the last epoch's is kept: COCO has 118,287."""
         kept = self._kept
         if kept is None or kept[0] != epoch:
             rng = np.random.default_rng([self.seed, 0, epoch])
@@ -107,11 +110,13 @@ def sample_frames(rng: np.random.Generator, length: int, count: int, reach: int)
 def _cropped(
     frames: Tensor, masks: Tensor, config: TrainConfig, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Resize to one of ``crop_short_sides`` and cut out one rectangle, the same from every frame.
+    """Cut out one rectangle, the same from every frame, as COCO images are trained on.
 
-    As DETR trains on COCO images: both sides are drawn from ``crop_range``, at most the frame's.
+    Both sides are drawn from ``crop_range``, at most the frame's. With ``crop_short_sides`` the frame is
+    first resized to one of these, as in DETR; the published IFC does not.
     """
-    frames, masks = _resized(frames, masks, int(rng.choice(config.crop_short_sides)), None)
+    if config.crop_short_sides:
+        frames, masks = _resized(frames, masks, int(rng.choice(config.crop_short_sides)), None)
     spans = []
     for side in frames.shape[-2:]:
         low, high = (min(bound, side) for bound in config.crop_range)
@@ -139,7 +144,7 @@ def resize_frames(frames: Tensor, short_side: int, max_long_side: int | None = N
     scale = short_side / min(height, width)
     if max_long_side is not None:
         scale = min(scale, max_long_side / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    size = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
     if size == (height, width):
         return frames
     if not len(frames):
@@ -151,7 +156,8 @@ def resize_frames(frames: Tensor, short_side: int, max_long_side: int | None = N
 def _resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     if masks.shape[-2:] == size or len(masks) == 0:
         return masks.new_zeros((0, masks.shape[1], *size)) if len(masks) == 0 else masks
-    return F.interpolate(masks.float(), size=size, mode="nearest") > 0.5
+    # "nearest" would shift masks by up to half a pixel against their frames.
+    return F.interpolate(masks.float(), size=size, mode="nearest-exact") > 0.5
 
 
 def collate(clips: Sequence[Clip]) -> Batch:

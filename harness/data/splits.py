@@ -108,7 +108,9 @@ def _is_holdout(data: DataConfig) -> bool:
 
 
 def _with_frames(dataset: VideoDataset) -> VideoDataset:
+    noun = "image" if dataset.is_images else "video"
     if not dataset.training_videos:
-        kind = "image has an instance" if dataset.is_images else "video has a frame"
-        raise InputError(f"{dataset.annotation_file}: nothing to train on: no {kind}")
+        raise InputError(f"{dataset.annotation_file}: nothing to train on: no {noun} has a frame")
+    if all(video.is_empty for video in dataset.training_videos):
+        raise InputError(f"{dataset.annotation_file}: nothing to train on: no {noun} has an instance")
     return dataset

@@ -92,12 +92,10 @@ class VideoDataset:
     def training_videos(self) -> tuple[Video, ...]:
         """The videos that clips are drawn from.
 
-        Videos without frames cannot be; images without an instance, crowds aside, are left out, as
-        detectron2 does by default on COCO. Videos without an instance stay: they teach "no object".
+        Videos without frames cannot be. Those without an instance stay, as in the published configs, images
+        too: they teach "no object".
         """
-        return tuple(
-            video for video in self.videos if video.length and not (self.is_images and video.is_empty)
-        )
+        return tuple(video for video in self.videos if video.length)
 
     def frames(self, video: Video, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Decode frames ``indices`` as (n,3,H,W) uint8 RGB.
