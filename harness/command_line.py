@@ -23,9 +23,9 @@ Scale = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="A YouTube-VIS folder: train.json, valid.json, train/JPEGImages, valid/JPEGImages."),
+    typer.Option(help="A folder laid out like YouTube-VIS 2019 or 2021, OVIS or COCO."),
 ]
-Split = Annotated[str | None, typer.Option(help="With --data: score this split instead of the data's own.")]
+Split = Annotated[str | None, typer.Option(help="Score this json of the folder, or its hold-out by name.")]
 Weights = Annotated[
     Path | None,
     typer.Option(help="Folder of the weights that trainings start from, such as ifc-resnet50.pth."),

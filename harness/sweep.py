@@ -47,7 +47,11 @@ class Trial:
 
     def label(self) -> str:
         """How people call it: the varied values that lead to this training, and the seed."""
-        names = [str(value) for key, value in self.cells[0].varied if not is_evaluation_key(key)]
+        varied = [(key, value) for key, value in self.cells[0].varied if not is_evaluation_key(key)]
+        # A name speaks for itself; a number needs its key.
+        names = [
+            value if isinstance(value, str) else f"{key.rsplit('.', 1)[-1]}={value}" for key, value in varied
+        ]
         return " ".join([*names, f"seed {self.seed}"])
 
 

@@ -7,10 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
-from harness.command_line import sweep_command
+from harness.command_line import harness_command, sweep_command
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
+from model import build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,6 +26,7 @@ COMMANDS = [
     if line.strip()
 ]
 SWEEPS = [command for command in COMMANDS if "run_sweep.py" in command]
+SMALLER = [command for command in COMMANDS if "-m harness" in command]
 TARGETS = sorted({command.split()[1] for command in COMMANDS if command.startswith("make ")})
 
 
@@ -54,7 +57,7 @@ def test_links_and_named_files_are_there(page: str) -> None:
 def test_the_readme_has_commands() -> None:
     assert len(SWEEPS) >= 6
     assert {"sweep", "test"} <= set(TARGETS)
-    assert set(COMMANDS) == set(SWEEPS) | {f"make {target}" for target in TARGETS}
+    assert set(COMMANDS) == {*SWEEPS, *SMALLER, *(f"make {target}" for target in TARGETS)}
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -79,3 +82,20 @@ def test_sweep_commands_are_understood(
     printed = capsys.readouterr()
     assert ended.value.code in (0, None), printed.err
     assert "trainings" in printed.out
+
+
+@pytest.mark.parametrize("command", SMALLER)
+def test_other_commands_do_what_they_say(
+    command: str, footage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source.pth"
+    torch.save({"model": build_model({"backbone": "tiny", "hidden_dim": 32}).state_dict()}, source)
+    (tmp_path / "results.json").write_text("[]")
+    places = {"FOLDER": footage, "SOURCE": source}
+    program, module, name, *arguments = shlex.split(command)
+    assert (program, module, name) == (".venv/bin/python", "-m", "harness")
+    made = {word: tmp_path / word for word in arguments if word.endswith((".json", ".zip", ".safetensors"))}
+    with pytest.raises(SystemExit) as ended:
+        harness_command([str({**places, **made}.get(word, word)) for word in arguments])
+    assert ended.value.code in (0, None), capsys.readouterr().err
+    assert all(path.is_file() for path in made.values())
