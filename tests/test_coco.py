@@ -22,7 +22,8 @@ from harness.data.polygons import Polygons, checked_polygons
 from harness.data.source import find_data
 from harness.data.splits import load_scored, load_training
 from harness.data.ytvis import VideoDataset, load_dataset
-from harness.evaluation import evaluate
+from harness.evaluation import encode_tracks
+from harness.image_evaluation import evaluate_images
 from model.errors import InputError
 
 H, W = 16, 24
@@ -161,19 +162,15 @@ def test_only_crowds_are_nothing_to_train_on(tmp_path: Path) -> None:
 
 def test_the_ground_truth_is_what_the_evaluator_takes(dataset: VideoDataset) -> None:
     truth = dataset.ground_truth()
-    results = [
-        {
-            "video_id": entry["video_id"],
-            "category_id": entry["category_id"],
-            "score": 0.5,
-            "segmentations": entry["segmentations"],
-        }
-        for entry in truth["annotations"]
-        if not entry["iscrowd"]
-    ]
-    assert evaluate(truth, results)["AP"] == pytest.approx(1.0)
-    assert json.loads(json.dumps(truth)) == truth, "no polygons are left"
-    assert {tuple(entry["areas"]) for entry in truth["annotations"]} == {(70.5,)}
+    assert truth == json.loads(dataset.annotation_file.read_bytes())
+    results = []
+    for video in dataset.videos:
+        kept = [track for track in video.tracks if not track.iscrowd]
+        masks = dataset.masks(video, [0])[[not track.iscrowd for track in video.tracks]]
+        ids = [dataset.categories[track.category].id for track in kept]
+        results += encode_tracks(video.video_id, [0.5] * len(kept), ids, masks)
+    assert len(results) == sum(not entry["iscrowd"] for entry in truth["annotations"])
+    assert evaluate_images(truth, results)["AP"] == pytest.approx(1.0)
 
 
 def test_polygons_stay_small_in_memory(dataset: VideoDataset) -> None:

@@ -46,16 +46,6 @@ def as_videos(content: dict[str, Any], file: Path) -> dict[str, Any]:
     return {**categories, "videos": images, "annotations": annotations}
 
 
-def with_codes(content: dict[str, Any]) -> dict[str, Any]:
-    """What :func:`as_videos` returned, every polygon as a run-length code, in place: for the evaluator."""
-    sizes = {video["id"]: (video["height"], video["width"]) for video in content["videos"]}
-    for entry in content["annotations"]:
-        [mask] = entry["segmentations"]
-        if isinstance(mask, Polygons):
-            entry["segmentations"] = [mask.rle(*sizes[entry["video_id"]])]
-    return content
-
-
 def _objects(content: dict[str, Any], key: str, file: Path) -> list[dict[str, Any]]:
     """A list of objects with integer ids."""
     entries = content.get(key)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as codes
 
-from harness.data.coco import as_videos, is_image_json, with_codes
+from harness.data.coco import as_videos, is_image_json
 from harness.data.layouts import annotation_file, find_annotation_file, image_folder
 from harness.data.polygons import Polygons
 from harness.data.rle import Rle, checked_masks
@@ -146,13 +146,8 @@ class VideoDataset:
         return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
 
     def ground_truth(self) -> dict[str, Any]:
-        """What the evaluator takes: the annotation json as it is on disk, or of a part its entries.
-
-        Of COCO's images it is in the form of a YouTube-VIS json, every mask an RLE.
-        """
+        """What the evaluator takes: the annotation json as it is on disk, or of a part its entries."""
         content = _read_json(self.annotation_file)
-        if self.is_images:
-            content = with_codes(as_videos(content, self.annotation_file))
         if self.is_part:
             ids = {video.video_id for video in self.videos}
             content["videos"] = [entry for entry in content["videos"] if entry["id"] in ids]

@@ -29,9 +29,13 @@ class Side:
         """Name of the side for a head or a figure."""
         return ", ".join(axis_title(key) for key in self.keys)
 
+    def labels(self, values: Values) -> tuple[str, ...]:
+        """Printed names of some values, one a key."""
+        return tuple(value_label(key, value) for key, value in zip(self.keys, values, strict=True))
+
     def label(self, values: Values) -> str:
         """Printed name of some values."""
-        return ", ".join(value_label(key, value) for key, value in zip(self.keys, values, strict=True))
+        return ", ".join(self.labels(values))
 
 
 def place(values: Values) -> str:

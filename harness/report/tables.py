@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import pandas as pd
 from tabulate import tabulate
@@ -58,7 +59,8 @@ class Table:
     """Head of the first column."""
     rows: tuple[tuple[str, str], ...]
     """(key in ``cells``, printed name), top to bottom."""
-    columns: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, tuple[str, ...]], ...]
+    """(key in ``cells``, printed name of each of its values), left to right."""
     metrics: tuple[str, ...]
     cells: dict[Place, Cell]
     paper: dict[Place, float]
@@ -161,8 +163,8 @@ def latex_table(table: Table) -> str:
 def markdown_table(table: Table) -> str:
     """A heading, the table in GitHub's format and its caption."""
     head = [table.stub]
-    for _, column in table.columns:
-        head += [f"{column} {metric_name(metric)}".strip() for metric in table.metrics]
+    for _, labels in table.columns:
+        head += [f"{', '.join(labels)} {metric_name(metric)}".strip() for metric in table.metrics]
     lines = []
     for key, label in table.rows:
         lines.append([label, *[_plain(table, place) for place in table.places(key)]])
@@ -197,7 +199,7 @@ def terminal_table(spec: TableSpec, rows: pd.DataFrame) -> str:
         for metric in table.metrics:
             cells = [_plain(table, (key, column, metric)) for column, _ in table.columns]
             lines.append([label if metric == table.metrics[0] else "", metric_name(metric), *cells])
-    head = [table.stub, "", *[label for _, label in table.columns]]
+    head = [table.stub, "", *[", ".join(labels) for _, labels in table.columns]]
     rendered = tabulate(lines, head, tablefmt="simple", disable_numparse=True)
     notes = [sentence.text for sentence in table.caption[1:]]  # the first is the title
     return "\n".join([f"{spec.name}: {spec.title}", "", rendered, "", *map(escape.one_line, notes)])
@@ -218,7 +220,7 @@ def _table(
         title=std_title(spec) if spread else spec.title,
         stub=spec.rows.title,
         rows=tuple((place(values), row_label(spec, values, selection)) for values in spec.rows.order),
-        columns=tuple((place(values), spec.columns.label(values)) for values in spec.columns.order),
+        columns=tuple((place(values), spec.columns.labels(values)) for values in spec.columns.order),
         metrics=metrics,
         cells=cells,
         paper=paper,
@@ -228,16 +230,19 @@ def _table(
 
 
 def _latex_head(table: Table) -> list[str]:
-    """Windows above their metrics; rules join the metrics of a window."""
-    group = len(table.metrics)
+    """One line a key of the columns, equal neighbours joined, above the metrics."""
+    lines = []
+    for level in range(len(table.columns[0][1])):
+        groups = [list(group) for _, group in groupby(table.columns, key=lambda c: c[1][: level + 1])]
+        heads, rules, start = [""], [], 2
+        for group in groups:
+            width = len(group) * len(table.metrics)
+            heads.append(rf"\multicolumn{{{width}}}{{c}}{{{escape.latex(group[0][1][level])}}}")
+            rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
+            start += width
+        lines += [" & ".join(heads) + r" \\", "".join(rules)]
     metrics = [_latex_metric(metric) for metric in table.metrics] * len(table.columns)
-    names = " & ".join([escape.latex(table.stub), *metrics]) + r" \\"
-    if not any(label for _, label in table.columns):
-        return [names]
-    windows = [rf"\multicolumn{{{group}}}{{c}}{{{escape.latex(label)}}}" for _, label in table.columns]
-    starts = [2 + group * index for index in range(len(table.columns))]
-    rules = [rf"\cmidrule(lr){{{start}-{start + group - 1}}}" for start in starts]
-    return [" & ".join(["", *windows]) + r" \\", "".join(rules), names]
+    return [*lines, " & ".join([escape.latex(table.stub), *metrics]) + r" \\"]
 
 
 def _latex_metric(metric: str) -> str:
