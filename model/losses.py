@@ -56,7 +56,7 @@ class SetCriterion(nn.Module):
         self.matching = matching
         if matching == "box":
             self.weights |= {"loss_bbox": box_weight, "loss_giou": giou_weight}
-        self.match_dice_weight = 3.0
+        self.match_dice_weight = dice_weight
         class_weights = torch.ones(num_classes + 1)
         class_weights[-1] = no_object_weight
         self.register_buffer("class_weights", class_weights, persistent=False)

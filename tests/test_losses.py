@@ -187,6 +187,16 @@ def test_total_is_the_weighted_sum_over_all_layers() -> None:
     assert float(criterion.total(losses)) == pytest.approx(wanted, rel=1e-5)
 
 
+def test_the_dice_weight_is_that_of_matching_too() -> None:
+    """As in the published code: query 0 has the class, query 1 the mask; the weight decides between them."""
+    truth = {"labels": torch.tensor([1]), "masks": torch.ones(1, T, 2 * H, 2 * W)}
+    logits, masks = torch.zeros(2, K + 1), torch.full((2, T, H, W), -9.0)
+    logits[0, 1], masks[1] = 9.0, 9.0
+    for weight, query in ((0.5, 0), (3.0, 1)):
+        queries, _ = SetCriterion(K, dice_weight=weight).match(logits, masks, *truth.values())
+        assert queries.tolist() == [query]
+
+
 def test_no_object_weight_tempers_unmatched_queries() -> None:
     out, truth = outputs(9, 1, 4), target(9, 1)
     queries, _ = SetCriterion(K).match(out["pred_logits"][0], out["pred_masks"][0], *truth.values())
