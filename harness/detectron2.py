@@ -27,13 +27,10 @@ from harness.data.clips import Clip, ClipSampler, collate, resize_frames
 from harness.data.source import find_data
 from harness.data.splits import load_scored, load_training
 from harness.data.ytvis import VideoDataset
-from harness.train import build_optimizer
+from harness.train import build_criterion, build_optimizer, start_from
 from model import ModelConfig, build_model
-from model.backbone import ResNet
-from model.checkpoint import initialise
 from model.errors import InputError
 from model.inference import segment_video
-from model.losses import SetCriterion
 
 try:
     from detectron2.config import CfgNode
@@ -183,18 +180,8 @@ class IFCAblations(nn.Module):
         recipe = recipe_of(cfg)
         self.model = build_model(_plain(cfg.IFC_ABLATIONS.model))
         if cfg.IFC_ABLATIONS.weights:
-            initialise(self.model, cfg.IFC_ABLATIONS.weights)
-            if isinstance(self.model.backbone, ResNet):
-                self.model.backbone.freeze(recipe.frozen_stages)
-        self.criterion = SetCriterion(
-            self.model.config.num_classes,
-            recipe.no_object_weight,
-            recipe.dice_weight,
-            recipe.mask_weight,
-            recipe.matching,
-            recipe.box_weight,
-            recipe.giou_weight,
-        )
+            start_from(self.model, Path(cfg.IFC_ABLATIONS.weights), recipe)
+        self.criterion = build_criterion(self.model.config.num_classes, recipe)
         self.inference = InferenceConfig.model_validate(_plain(cfg.IFC_ABLATIONS.inference))
         self.flipped = cfg.INPUT.FORMAT == "BGR"
 

@@ -59,21 +59,9 @@ def train(
     recipe = config.train
     torch.manual_seed(stream(seed, "init"))
     model = build_model(config.model)
-    left_random = None
-    if initial is not None:
-        left_random = initialise(model, initial).left_random
-        if isinstance(model.backbone, ResNet):
-            model.backbone.freeze(recipe.frozen_stages)
+    left_random = None if initial is None else start_from(model, initial, recipe)
     model = model.to(device)
-    criterion = SetCriterion(
-        config.model.num_classes,
-        recipe.no_object_weight,
-        recipe.dice_weight,
-        recipe.mask_weight,
-        recipe.matching,
-        recipe.box_weight,
-        recipe.giou_weight,
-    ).to(device)
+    criterion = build_criterion(config.model.num_classes, recipe).to(device)
     optimizer = build_optimizer(model, recipe)
     torch.manual_seed(stream(seed, "dropout"))
     step = 0
@@ -115,6 +103,27 @@ def train(
 def stream(seed: int, purpose: str) -> int:
     """A generator seed for one purpose, so that drawing more for one never shifts another."""
     return zlib.crc32(f"{purpose}:{seed}".encode())
+
+
+def start_from(model: ClipModel, weights: Path, recipe: TrainConfig) -> tuple[str, ...]:
+    """Put ``weights`` into the model and freeze the backbone's first stages; returns what stays random."""
+    left_random = initialise(model, weights).left_random
+    if isinstance(model.backbone, ResNet):
+        model.backbone.freeze(recipe.frozen_stages)
+    return left_random
+
+
+def build_criterion(num_classes: int, recipe: TrainConfig) -> SetCriterion:
+    """The criterion of a recipe."""
+    return SetCriterion(
+        num_classes,
+        recipe.no_object_weight,
+        recipe.dice_weight,
+        recipe.mask_weight,
+        recipe.matching,
+        recipe.box_weight,
+        recipe.giou_weight,
+    )
 
 
 def build_optimizer(model: ClipModel, recipe: TrainConfig) -> torch.optim.AdamW:
