@@ -149,21 +149,18 @@ def _timing(selection: Selection) -> list[Sentence]:
 
 def _trained(spec: TableSpec, selection: Selection) -> Sentence:
     """The recipe's size, where all rows share it: what a scale changes is no footnote."""
-    keys = [
-        ("model", "backbone"),
-        ("train", "steps"),
-        ("train", "clips_per_batch"),
-        ("train", "frames_per_clip"),
-    ]
-    backbone, steps, clips, frames = (configured(selection.used, *key) for key in keys)
-    size = ""
-    if None not in (backbone, steps, clips, frames):
-        size = f" (backbone {backbone}, {steps} steps of {clips} clips of {frames} frames)"
-    then = (
-        " and evaluated at every window of T frames"
-        if "inference.window" in (*spec.rows.keys, *spec.columns.keys)
-        else ""
-    )
+    used = selection.used
+    backbone, initial = configured(used, "model", "backbone"), configured(used, "train", "initial")
+    sizes = [configured(used, "train", key) for key in ("steps", "clips_per_batch", "frames_per_clip")]
+    parts = [f"backbone {backbone}"] if backbone is not None else []
+    if None not in sizes:
+        steps, clips, frames = (int(size or 0) for size in sizes)
+        parts.append(f"{steps} steps of {_count(clips, 'clip')} of {_count(frames, 'frame')}")
+    if initial is not None:
+        parts.append("from random weights" if initial == "random" else f"from {initial} weights")
+    size = f" ({', '.join(parts)})" if parts else ""
+    windows = "inference.window" in (*spec.rows.keys, *spec.columns.keys)
+    then = " and evaluated at every window of T frames" if windows else ""
     return Sentence(f"A model is trained once for each variant and seed{size}{then}.")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from model.whole_file import whole_file
 
 FRAMES_ACROSS = 5
 MAX_TRACKS = 8
+CHARACTERS = 13
+"""Of the heading, on an inch"""
 COLOURS = np.array(
     [
         (230, 159, 0),
@@ -122,8 +125,10 @@ def _figure(
 
     height, width = frames.shape[1:3]
     cell = 1.9
+    across = cell * len(shown) + 0.3
+    heading = textwrap.wrap(title, int(CHARACTERS * across))  # one image alone is narrow
     figure = Figure(
-        figsize=(cell * len(shown) + 0.3, (cell * height / width + 0.03) * len(rows) + 0.5),
+        figsize=(across, (cell * height / width + 0.03) * len(rows) + 0.35 + 0.15 * len(heading)),
         layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.01),
     )
     axes = figure.subplots(len(rows), len(shown), squeeze=False)
@@ -141,7 +146,7 @@ def _figure(
             line[0].text(0.03, 0.05, text, transform=line[0].transAxes, fontsize=6, color="white")
     for axis, index in zip(axes[0], shown, strict=True):
         axis.set_title(f"frame {index}", fontsize=8)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle("\n".join(heading), fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
