@@ -106,8 +106,9 @@ def describe(config: SyntheticConfig) -> str:
     return (
         f"embedded synthetic videos ({config.train_videos} for training, {config.valid_videos} scored) of "
         f"{config.length} frame{'s' * (config.length > 1)} of {config.height}x{config.width}, "
-        f"{config.categories} categories, up to {config.max_instances} instances of {config.min_size}-{config.max_size} px, speed up to "
-        f"{config.speed:g} px a frame, texture {config.texture:g}, probabilities of overlap "
+        f"{config.categories} categories, up to {config.max_instances} instances of "
+        f"{config.min_size}-{config.max_size} px, speed up to {config.speed:g} px a frame, "
+        f"texture {config.texture:g}, probabilities of overlap "
         f"{config.overlap:g}, absence {config.absence:g}, look-alikes {config.look_alike:g}, "
         f"blur {config.blur:g}"
     )
