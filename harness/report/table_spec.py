@@ -76,7 +76,7 @@ METRIC_NAMES = {
     "AR10": "AR10",
     "fps": "FPS",
     "peak_memory_gb": "Mem. (GB)",
-    "flops_g": "FLOPs (G)",
+    "flops_g": "GMACs",
 }
 
 COUNTED_METRICS = ("flops_g",)
