@@ -216,7 +216,27 @@ def _annotation(entry: dict[str, Any], where: str, header: Header) -> Annotation
         masks = (_image_mask(found, size, f"{where}: {layout.masks_key}"),)
     else:
         masks = checked_masks(found, length, size, where, layout.masks_key)
+    _check_areas(entry, where, length, layout)
     return Annotation(where, video, category, bool(crowd), masks, entry)
+
+
+def _check_areas(entry: dict[str, Any], where: str, length: int, layout: Layout) -> None:
+    """The json's own areas, where it has some: they decide what is small and large."""
+    if layout is IMAGES:
+        area = entry.get("area")
+        if area is not None and (not is_finite_number(area) or area < 0):
+            raise InputError(f"{where}: area: {area!r}; allowed: a finite number from 0")
+        return
+    areas = entry.get("areas")
+    if areas is None:
+        return
+    if not isinstance(areas, list):
+        raise InputError(f"{where}: areas: {type(areas).__name__}; allowed: a list of numbers and nulls")
+    if len(areas) != length:
+        raise InputError(f"{where}: areas: {len(areas)} entries; allowed: {length}, one a frame of the video")
+    for frame, area in enumerate(areas):
+        if area is not None and (not is_finite_number(area) or area < 0):
+            raise InputError(f"{where}: areas[{frame}]: {area!r}; allowed: null or a finite number from 0")
 
 
 def _unknown_ids(entry: dict[str, Any], header: Header, layout: Layout) -> list[str]:

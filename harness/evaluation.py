@@ -23,10 +23,8 @@ from pycocotools import mask as coco
 from harness.benchmark_json import (
     VIDEOS,
     Annotation,
-    Header,
     Masks,
     Result,
-    is_finite_number,
     json_content,
     read_annotations,
     read_header,
@@ -87,7 +85,7 @@ def evaluate(
     header = read_header(truth, truth_name)
     if header.layout is not VIDEOS:
         raise InputError(f"{truth_name}: images instead of videos; allowed: a YouTube-VIS json")
-    annotated = _annotated_tracks(read_annotations(truth, truth_name, header), header)
+    annotated = _annotated_tracks(read_annotations(truth, truth_name, header))
     predicted = _predicted_tracks(read_results(found, results_name, header, VIDEOS))
     categories = sorted(header.categories)
     columns: dict[int, list[Matches]] = defaultdict(list)
@@ -103,30 +101,20 @@ def evaluate(
 # Input
 
 
-def _annotated_tracks(annotations: Iterable[Annotation], header: Header) -> dict[Key, Tracks]:
+def _annotated_tracks(annotations: Iterable[Annotation]) -> dict[Key, Tracks]:
     out: dict[Key, Tracks] = defaultdict(_no_tracks)
     for annotation in annotations:
         tracks = out[annotation.video, annotation.category]
         tracks.masks.append(annotation.masks)
-        tracks.areas.append(_annotated_area(annotation, header.shapes[annotation.video][0]))
+        tracks.areas.append(_annotated_area(annotation))
         tracks.crowds.append(annotation.crowd)
     return out
 
 
-def _annotated_area(annotation: Annotation, length: int) -> float:
+def _annotated_area(annotation: Annotation) -> float:
     """Mean of the json's own areas, as in the original evaluator; without them, of the masks' areas."""
     areas = annotation.entry.get("areas")
-    if areas is None:
-        return _mean_mask_area(annotation.masks)
-    where = f"{annotation.where}: areas"
-    if not isinstance(areas, list):
-        raise InputError(f"{where}: {type(areas).__name__}; allowed: a list of numbers and nulls")
-    if len(areas) != length:
-        raise InputError(f"{where}: {len(areas)} entries; allowed: {length}, one a frame of the video")
-    for frame, area in enumerate(areas):
-        if area is not None and (not is_finite_number(area) or area < 0):
-            raise InputError(f"{where}[{frame}]: {area!r}; allowed: null or a finite number from 0")
-    return _mean_area(areas)
+    return _mean_mask_area(annotation.masks) if areas is None else _mean_area(areas)
 
 
 def _predicted_tracks(results: Iterable[Result]) -> dict[Key, Tracks]:

@@ -21,7 +21,6 @@ from harness.benchmark_json import (
     Annotation,
     Header,
     Result,
-    is_finite_number,
     read_annotations,
     read_header,
     read_results,
@@ -83,8 +82,6 @@ def _annotated(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
     for annotation in annotations:
         [mask] = annotation.masks
         area = annotation.entry.get("area")
-        if area is not None and (not is_finite_number(area) or area < 0):
-            raise InputError(f"{annotation.where}: area: {area!r}; allowed: a finite number from 0")
         out.append(
             {
                 "image_id": annotation.video,

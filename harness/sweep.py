@@ -107,7 +107,7 @@ def expand(
             raise InputError(f"{blamed}: {first_problem(error, TrialConfig)}") from None
         varied = tuple((key, _value(config, key, source)) for key in keys)
         grid.setdefault(training_identity(config, identities), []).append((config, varied))
-    _check_that_cells_differ(grid, source)
+    _check_that_cells_differ(grid, source, scale_source)
     return [
         _trial(_hash([training, seed]), seed, cells, identities)
         for training, cells in grid.items()
@@ -176,7 +176,7 @@ def _value(config: TrialConfig, key: str, source: str) -> Any:
 
 
 def _check_that_cells_differ(
-    grid: Mapping[str, list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]]], source: str
+    grid: Mapping[str, list[tuple[TrialConfig, tuple[tuple[str, Any], ...]]]], source: str, scale_source: str
 ) -> None:
     """Refuse axes that lead twice to the same trial and evaluation, such as ``train.threads``."""
     for cells in grid.values():
@@ -185,7 +185,12 @@ def _check_that_cells_differ(
             evaluation = config.model_dump_json(include=set(EVALUATION_SECTIONS))
             if evaluation in seen:
                 pairs = zip(seen[evaluation], varied, strict=True)
-                key, first, second = next((k, a, b) for (k, a), (_, b) in pairs if a != b)
+                differ = [(k, a, b) for (k, a), (_, b) in pairs if a != b]
+                if not differ:
+                    raise InputError(
+                        f"{source}: axes: two values come to {dict(varied)} by {scale_source}'s stand_ins"
+                    )
+                key, first, second = differ[0]
                 raise InputError(
                     f"{source}: axes.{key}: {first!r} and {second!r} come to the same result; "
                     "an axis varies what a training or an evaluation depends on"

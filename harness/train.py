@@ -18,7 +18,7 @@ from harness.data.clips import Batch, ClipSampler, batches
 from harness.data.ytvis import VideoDataset
 from model import build_model
 from model.backbone import ResNet
-from model.checkpoint import initialise, save_weights
+from model.checkpoint import Initialised, initialise, save_weights
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.losses import SetCriterion
@@ -50,8 +50,8 @@ def train(
 
     Initialisation, data order and dropout draw from streams of their own, so that variants that share a
     seed share their clips. ``initial`` is a weights file to start from; what of the model it does not hold
-    stays random and is listed as ``left_random`` in the weights' metadata. An interrupted training that goes
-    on ends bit for bit where an uninterrupted one does (same machine, same threads).
+    stays random and is listed in the weights' metadata (``start``). An interrupted training that goes on ends
+    bit for bit where an uninterrupted one does (same machine, same threads).
 
     Raises :class:`TrainingDivergedError` on a loss that is not finite, :class:`InputError` on a
     checkpoint of another training.
@@ -59,7 +59,9 @@ def train(
     recipe = config.train
     torch.manual_seed(stream(seed, "init"))
     model = build_model(config.model)
-    left_random = None if initial is None else start_from(model, initial, recipe)
+    start = None if initial is None else start_from(model, initial, recipe)
+    if start is not None and start.kind != recipe.initial:
+        raise InputError(f"{initial}: holds a {start.kind}, but train.initial is {recipe.initial!r}")
     model = model.to(device)
     criterion = build_criterion(config.model.num_classes, recipe).to(device)
     optimizer = build_optimizer(model, recipe)
@@ -94,7 +96,9 @@ def train(
         progress(step, recipe.steps, total.item())
 
     _write_losses(folder / LOSSES, [*criterion.weights], history)
-    metadata = {"config": config.model.model_dump(), "identity": identity, "left_random": left_random}
+    metadata = {"config": config.model.model_dump(), "identity": identity}
+    if start is not None:
+        metadata["start"] = start._asdict()
     save_weights(model, folder / WEIGHTS, metadata)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model.eval()
@@ -105,12 +109,12 @@ def stream(seed: int, purpose: str) -> int:
     return zlib.crc32(f"{purpose}:{seed}".encode())
 
 
-def start_from(model: ClipModel, weights: Path, recipe: TrainConfig) -> tuple[str, ...]:
-    """Put ``weights`` into the model and freeze the backbone's first stages; returns what stays random."""
-    left_random = initialise(model, weights).left_random
+def start_from(model: ClipModel, weights: Path, recipe: TrainConfig) -> Initialised:
+    """Put ``weights`` into the model and freeze the backbone's first stages."""
+    start = initialise(model, weights)
     if isinstance(model.backbone, ResNet):
         model.backbone.freeze(recipe.frozen_stages)
-    return left_random
+    return start
 
 
 def build_criterion(num_classes: int, recipe: TrainConfig) -> SetCriterion:

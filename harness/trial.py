@@ -148,7 +148,7 @@ def _trained_model(job: Job, device: torch.device) -> ClipModel:
         "train_finished": now(),
         "train_seconds": round(time.perf_counter() - started, 3),
         "initial_weights": None if job.initial_weights is None else str(job.initial_weights),
-        "left_random": weights_metadata(job.folder / WEIGHTS).get("left_random"),
+        "start": weights_metadata(job.folder / WEIGHTS).get("start"),
         **_conditions(device),
     }
     write_json(job.folder / "trial.json", record)
@@ -164,7 +164,10 @@ def _evaluate(
         frames = torch.from_numpy(dataset.frames(video, range(video.length)))
         frames = resize_frames(frames, **config.inference.resizing())
         size = (video.height, video.width)
-        tracks = segment_video(model, frames, output_size=size, **config.inference.arguments())
+        try:
+            tracks = segment_video(model, frames, output_size=size, **config.inference.arguments())
+        except FloatingPointError as error:
+            raise FloatingPointError(f"video {video.video_id}: {error}") from None
         categories = [dataset.categories[label].id for label in tracks["labels"].tolist()]
         owners = tracks["tracks"].tolist()
         results += encode_tracks(

@@ -58,6 +58,9 @@ def segment_video(
         ``scores`` (N,), ``labels`` (N,) and ``masks`` (N, L, h, w) bool on the CPU. Every class of a track
         with a probability above ``score_threshold`` gives one result; ``tracks`` (N,) tells which results
         share a track, and so their masks. A video without frames (L = 0) has no results.
+
+    Raises:
+        FloatingPointError: the model's outputs are not finite.
     """
     tracker = ClipTracker(model.config.num_classes, match_threshold)
     if not len(frames):
@@ -68,9 +71,19 @@ def segment_video(
             outputs = model.clip(features.window(span.start, span.stop), every_layer=False)
             probabilities = outputs["pred_logits"][0].softmax(-1)
             kept = probabilities.argmax(-1) != model.config.num_classes
-            tracker.update(span, probabilities[kept], outputs["pred_masks"][0][kept])
+            masks = outputs["pred_masks"][0][kept]
+            _check_finite(span, probabilities, masks)
+            tracker.update(span, probabilities[kept], masks)
     class_probs, mask_logits = tracker.result(len(frames))
     return _results(class_probs, mask_logits, output_size, score_threshold)
+
+
+def _check_finite(span: range, *outputs: Tensor) -> None:
+    """Outputs that are no numbers would be no results: an AP of 0 that nobody measured."""
+    if not all(bool(output.isfinite().all()) for output in outputs):
+        raise FloatingPointError(
+            f"the model's outputs for frames {span.start}-{span.stop - 1} are not finite"
+        )
 
 
 @contextmanager

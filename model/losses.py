@@ -75,7 +75,7 @@ class SetCriterion(nn.Module):
         """
         if instances is None:
             instances = float(sum(len(target["labels"]) for target in targets))
-        layers = [*enumerate(outputs["aux_outputs"]), (None, outputs)]
+        layers = [*enumerate(outputs.get("aux_outputs", ())), (None, outputs)]
         losses = {}
         for index, layer in layers:
             suffix = "" if index is None else f"_{index}"

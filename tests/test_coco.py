@@ -194,7 +194,7 @@ def put(*path: str | int, value: object) -> Callable[[dict[str, Any]], object]:
 
 
 IMAGE, FIRST, CROWD = ("images", 0), ("annotations", 0), ("annotations", 2)
-MASK = "annotation 1: segmentation"
+MASK = "annotation 1 (image 139): segmentation"
 BAD: dict[str, Callable[[dict[str, Any]], object]] = {
     "images: dict; allowed: a list": put("images", value={}),
     "images[0]: int; allowed: an object": put("images", 0, value=5),
@@ -208,7 +208,7 @@ BAD: dict[str, Callable[[dict[str, Any]], object]] = {
     "annotation 1: image_id: 77": put(*FIRST, "image_id", value=77),
     "annotation 1: image_id: None": put(*FIRST, "image_id", value=None),
     "annotation 1: category_id: 2;": put(*FIRST, "category_id", value=2),
-    "annotation 1: iscrowd: 'no'": put(*FIRST, "iscrowd", value="no"),
+    "annotation 1 (image 139): iscrowd: 'no'": put(*FIRST, "iscrowd", value="no"),
     "annotation 2: id appears twice": put(*FIRST, "id", value=2),
     f"{MASK}: NoneType": put(*FIRST, "segmentation", value=None),
     f"{MASK}: empty list": put(*FIRST, "segmentation", value=[]),
@@ -219,11 +219,11 @@ BAD: dict[str, Callable[[dict[str, Any]], object]] = {
     f"{MASK}[0]: nan": put(*FIRST, "segmentation", 0, 3, value=float("nan")),
     f"{MASK}[0]: -inf": put(*FIRST, "segmentation", 0, 0, value=float("-inf")),
     f"{MASK}[0]: 1000000000.0": put(*FIRST, "segmentation", 0, 5, value=1e9),
-    "annotation 3: segmentation: size: [24, 16]": put(*CROWD, "segmentation", "size", value=[W, H]),
-    "annotation 3: segmentation: counts: runs of 3 pixels": put(
+    "annotation 3 (image 9): segmentation: size: [24, 16]": put(*CROWD, "segmentation", "size", value=[W, H]),
+    "annotation 3 (image 9): segmentation: counts: runs of 3 pixels": put(
         *CROWD, "segmentation", "counts", value=[1, 2]
     ),
-    "annotation 3: segmentation: counts: not a compressed RLE": put(
+    "annotation 3 (image 9): segmentation: counts: not a compressed RLE": put(
         *CROWD, "segmentation", "counts", value="\x01"
     ),
 }

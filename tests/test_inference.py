@@ -46,6 +46,16 @@ def video(length: int, height: int = 32, width: int = 48) -> Tensor:
     return torch.randint(0, 256, (length, 3, height, width), generator=generator, dtype=torch.uint8)
 
 
+@pytest.mark.parametrize("window", [2, 9])
+def test_outputs_that_are_no_numbers_are_an_error_not_an_empty_result(window: int) -> None:
+    model = build_model({"backbone": "tiny", "hidden_dim": 16, "ffn_dim": 16, "attention_heads": 2})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"outputs for frames 0-[14] are not finite"):
+        segment_video(model, torch.zeros(5, 3, 32, 32, dtype=torch.uint8), window, 1, (32, 32))
+
+
 @settings(max_examples=200, deadline=None)
 @given(lengths, st.integers(1, 20), st.data())
 def test_windows_cover_the_video(length: int, window: int, data: st.DataObject) -> None:

@@ -94,6 +94,33 @@ def test_a_split_that_cannot_be_scored_is_refused(annotations: object, tmp_path:
         plan_of(tmp_path, {}, data=data)
 
 
+@pytest.mark.parametrize("option", ["data", "weights"])
+def test_an_option_that_would_be_ignored_is_refused(option: str, tmp_path: Path) -> None:
+    count = Options(
+        ROOT / "sweeps" / "table1.yaml", "tiny", tmp_path / "r", tmp_path / "p", **{option: tmp_path}
+    )
+    with pytest.raises(InputError, match=f"--{option}: .* only counts; it needs none"):
+        make_plan(count)
+
+
+def test_weights_that_nothing_starts_from_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--weights .*: no training of .* starts from weights"):
+        plan_of(tmp_path, {}, weights=tmp_path)
+
+
+def test_annotations_that_cannot_be_scored_are_refused_before_the_training(tmp_path: Path) -> None:
+    small = SyntheticConfig(
+        train_videos=1, valid_videos=1, length=2, height=32, width=32, categories=2, min_size=10, max_size=14
+    )
+    write_dataset(small, tmp_path / "data")
+    file = tmp_path / "data" / "valid.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["annotations"][0]["areas"] = [float("nan"), 3.0]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=r"valid\.json: annotation \d+ \(video \d+\): areas\[0\]"):
+        plan_of(tmp_path, {}, data=tmp_path / "data")
+
+
 def test_a_split_is_a_name_not_a_path(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--split: '\.\./valid'"):
         plan_of(tmp_path, {}, data=tmp_path, split="../valid")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from harness.command_line import harness_command
+from harness.data.splits import is_held_out
 from harness.evaluation import encode_tracks, evaluate
 from harness.result_file import check_file, validate, write_upload
 from model.errors import InputError
@@ -59,6 +60,31 @@ def image_results() -> list[dict[str, Any]]:
 
 
 # -------------------------------------------------------------------------------------------------- checks
+
+
+def test_results_of_a_hold_out_are_checked_against_its_videos(tmp_path: Path) -> None:
+    names = [f"{number:04d}" for number in range(40)]
+    videos = [
+        {"id": i, "height": 4, "width": 4, "length": 1, "file_names": [f"{name}/0.jpg"]}
+        for i, name in enumerate(names, 1)
+    ]
+    for name in names:
+        (tmp_path / "train" / "JPEGImages" / name).mkdir(parents=True)
+        (tmp_path / "train" / "JPEGImages" / name / "0.jpg").touch()
+    annotations = [
+        {"id": i, "video_id": i, "category_id": 1, "segmentations": [{"size": [4, 4], "counts": [0, 16]}]}
+        for i in range(1, 41)
+    ]
+    content = {"videos": videos, "categories": [{"id": 1, "name": "a"}], "annotations": annotations}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    held_out = [i for i, name in enumerate(names, 1) if is_held_out(name)]
+    assert 0 < len(held_out) < 40
+    mask = {"size": [4, 4], "counts": coco.encode(np.ones((4, 4), np.uint8, order="F"))["counts"].decode()}
+    for video, expected in ((held_out[0], 0), (next(i for i in range(1, 41) if i not in held_out), 1)):
+        result = {"video_id": video, "category_id": 1, "score": 0.5, "segmentations": [mask]}
+        (tmp_path / "results.json").write_text(json.dumps([result]))
+        _, problems = check_file(tmp_path / "results.json", tmp_path, "ytvis19-holdout-v1")
+        assert len(problems) == expected
 
 
 def test_a_good_file_is_summed_up() -> None:

@@ -148,6 +148,22 @@ BAD = {
 }
 
 
+def test_stand_ins_that_fall_together(tmp_path: Path) -> None:
+    scale = ScaleFile(name="s", description="", stand_ins={"model.backbone": {"resnet50": "tiny"}})
+    file = tmp_path / "sweep.yaml"
+    axes = {"model.backbone": ["resnet50", "tiny"]}
+    table = {"rows": "model.backbone", "cells": ["AP"]}
+    file.write_text(yaml.safe_dump(edited({"axes": axes, "table": table})))
+    message = refusal(file, scale)
+    assert (
+        message == f"{file}: axes: two values come to {{'model.backbone': 'tiny'}} by scale.yaml's stand_ins"
+    )
+
+
+def test_every_message_is_one_line() -> None:
+    assert str(InputError("a\nb\x1b[31m é")) == "a\\nb\\x1b[31m é"
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_content(case: str, tmp_path: Path) -> None:
     changes, expected = BAD[case]

@@ -294,6 +294,15 @@ def test_first_stages_keep_the_weights_they_start_from(dataset: VideoDataset, tm
     assert changed == {"res3", "res4", "res5"}
 
 
+def test_a_backbone_is_no_pretrained_model(dataset: VideoDataset, tmp_path: Path) -> None:
+    start = build_model(MODEL)
+    alone = {f"backbone.{name}": value for name, value in start.backbone.state_dict().items()}
+    torch.save({"model": alone}, tmp_path / "ifc-tiny.pth")
+    trial = TrialConfig.model_validate({"model": MODEL, "train": {**RECIPE, "initial": "model"}})
+    with pytest.raises(InputError, match=r"ifc-tiny\.pth: holds a backbone, but train\.initial is 'model'"):
+        train(trial, 0, dataset, tmp_path, "id", torch.device("cpu"), initial=tmp_path / "ifc-tiny.pth")
+
+
 def test_step_schedule() -> None:
     recipe = TrainConfig(steps=10, schedule="step", milestones=(4, 8))
     factors = [learning_rate_factor(recipe, step) for step in range(10)]

@@ -199,13 +199,17 @@ BAD_JSON: dict[str, Callable[[dict[str, Any]], object]] = {
     "annotation 1: video_id: 77": put(*TRACK, "video_id", value=77),
     "annotation 1: video_id: None": put(*TRACK, "video_id", value=None),
     "annotation 1: category_id: 77": put(*TRACK, "category_id", value=77),
-    "annotation 1: iscrowd: 2": put(*TRACK, "iscrowd", value=2),
-    "annotation 1: segmentations: NoneType": put(*TRACK, "segmentations", value=None),
-    "annotation 1: segmentations: 1 entries": put(*TRACK, "segmentations", value=[None]),
-    "annotation 1: segmentations[0]: a polygon": put(*TRACK, "segmentations", value=[POLYGON] * L),
-    "annotation 1: segmentations[2]: str": put(*TRACK, "segmentations", 2, value="abc"),
-    "annotation 1: segmentations[1]: size: [16, 12]": put(*TRACK, "segmentations", 1, "size", value=[W, H]),
-    "annotation 1: segmentations[1]: counts: runs of": put(*TRACK, "segmentations", 1, "counts", value="11"),
+    "annotation 1 (video 2): iscrowd: 2": put(*TRACK, "iscrowd", value=2),
+    "annotation 1 (video 2): segmentations: NoneType": put(*TRACK, "segmentations", value=None),
+    "annotation 1 (video 2): segmentations: 1 entries": put(*TRACK, "segmentations", value=[None]),
+    "annotation 1 (video 2): segmentations[0]: a polygon": put(*TRACK, "segmentations", value=[POLYGON] * L),
+    "annotation 1 (video 2): segmentations[2]: str": put(*TRACK, "segmentations", 2, value="abc"),
+    "annotation 1 (video 2): segmentations[1]: size: [16, 12]": put(
+        *TRACK, "segmentations", 1, "size", value=[W, H]
+    ),
+    "annotation 1 (video 2): segmentations[1]: counts: runs of": put(
+        *TRACK, "segmentations", 1, "counts", value="11"
+    ),
     "annotation 1: id appears twice": lambda data: put(
         "annotations", value=[data["annotations"][0], copy.deepcopy(data["annotations"][0])]
     )(data),

@@ -73,7 +73,7 @@ def _turn_annotation(entry: dict[str, Any], sizes: dict[int, tuple[int, int]], w
         raise InputError(f"{where}: image_id: {image!r}; allowed: the id of an image in this file")
     entry["video_id"] = image
     found = entry.pop("segmentation", None)
-    entry["segmentations"] = [_mask(found, sizes[image], f"{where}: segmentation")]
+    entry["segmentations"] = [_mask(found, sizes[image], f"{where} (image {image}): segmentation")]
     area = entry.pop("area", None)
     if area is not None:
         entry["areas"] = [area]

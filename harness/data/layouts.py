@@ -24,7 +24,7 @@ ANNOTATION_FILES = (
     "annotations_{split}.json",
     "annotations/annotations_{split}.json",
     "annotations/instances_{split}.json",
-    "annotations/instances_{split}_sub.json",  # YouTube-VIS 2019 as MaskTrack R-CNN and VisTR name it
+    "annotations/instances_{split}_sub.json",
 )
 """Below the data folder; the first that is there is taken."""
 IMAGE_FOLDERS = ("{split}/JPEGImages", "{split}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.benchmark_json import read_annotations, read_header
 from harness.config import DataConfig
 from harness.data.benchmarks import BENCHMARKS, Benchmark
 from harness.data.layouts import ANNOTATION_FILES
@@ -63,6 +64,9 @@ def find_data(config: DataConfig, folder: Path | None, sweep: str) -> DataSource
     training = load_training(root, config)
     scored = load_scored(root, config)
     _check_same_categories(training, scored)
+    # What the evaluator would refuse after the training is refused before it.
+    truth, name = scored.ground_truth(), str(scored.annotation_file)
+    read_annotations(truth, name, read_header(truth, name))
     return DataSource(
         config,
         root.resolve().name,

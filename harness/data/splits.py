@@ -20,8 +20,8 @@ RULE = "int(sha256(video folder name)[:8], 16) % 10 == 0"
 
 
 def is_held_out(name: str) -> bool:
-    """Whether the rule holds out the video of this folder name; of a video without frames it is ""."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 10 == 0
+    """Whether the rule holds out the video of this folder name; one without a folder is never held out."""
+    return name != "" and int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 10 == 0
 
 
 def holdout_name(benchmark: str) -> str | None:

@@ -196,7 +196,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_bytes())
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not a json file ({error})") from None
     if not isinstance(content, dict):
         raise InputError(
@@ -264,14 +264,21 @@ def _video(
 ) -> Video:
     files = tuple(images / name for name in entry["file_names"])
     for index, frame in enumerate(files):
-        if not frame.is_file():
+        if not _is_file(frame):
             where = (
                 f"image {entry['id']}: file_name" if is_image else f"video {entry['id']}: file_names[{index}]"
             )
             raise InputError(f"{file}: {where}: no file {frame}")
     first = Path(entry["file_names"][0] if files else "")
-    name = first.name if is_image else first.parent.as_posix() if files else ""
+    name = first.name if is_image else first.parent.name if files else ""
     return Video(entry["id"], name, entry["height"], entry["width"], files, tracks)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for any file
+        return False
 
 
 def _track(
@@ -289,6 +296,7 @@ def _track(
     if not _is_int(category_id) or category_id not in labels:
         raise InputError(f"{where}: category_id: {category_id!r}; allowed: the id of a category in this file")
     video = videos[video_id]
+    where = f"{where} ({'image' if is_checked else 'video'} {video_id})"
     length, size = len(video["file_names"]), (video["height"], video["width"])
     found = entry.get("segmentations")
     masks = tuple(found) if is_checked and found else checked_masks(found, length, size, where)

@@ -46,6 +46,10 @@ def find_initial_weights(
     Raises :class:`InputError` that says where it looked and what to do.
     """
     stems = dict.fromkeys(stem for config in configs if (stem := initial_stem(config)) is not None)
+    if not stems and folder is not None:
+        raise InputError(
+            f"--weights {folder}: no training of {sweep} starts from weights: train.initial is random"
+        )
     if not stems:
         return InitialWeights()
     named = folder or (Path(os.environ[FOLDER_VARIABLE]) if os.environ.get(FOLDER_VARIABLE) else None)

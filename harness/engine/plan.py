@@ -175,6 +175,7 @@ def _source(
 ) -> DataSource:
     """The data, or a stand-in without videos where a dry run or a count needs none."""
     if "ap" not in sweep.measure:
+        _check_nothing_ignored(options)
         return absent_data(config, "no data is needed")
     try:
         return find_data(config, options.data, str(options.sweep))
@@ -183,6 +184,13 @@ def _source(
             raise
         absent.append(str(error))
         return absent_data(config, f"{BENCHMARKS[config.benchmark].title}, not there")
+
+
+def _check_nothing_ignored(options: Options) -> None:
+    given = {"--data": options.data, "--split": options.split, "--weights": options.weights}
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option}: {str(value)!r}: {options.sweep} only counts; it needs none")
 
 
 def _check_report(sweep: SweepFile, file: str) -> None:

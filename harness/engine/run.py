@@ -74,7 +74,8 @@ class Runner:
     def _run_stages(self, trials: list[Trial]) -> None:
         plan = self.plan
         self.code |= git_state()
-        data = plan.source.root(plan.options.results / "datasets", self._generating())
+        cache = plan.options.results / "datasets"
+        data = plan.source.root(cache, self._generating()) if plan.trains else cache
         workers = plan.options.workers or default_workers(plan)
         untrained = [t for t in trials if not plan.is_trained(t)] if plan.trains else []
         steps = sum(trial.config.train.steps for trial in untrained)

@@ -55,7 +55,7 @@ def mean_caption(
         *_measured(spec, selection, tuple(spec.cells)),
         *_origin(spec, selection),
         *_left_out(spec, selection),
-        *_paper(spec.paper, selection),
+        *_paper(spec.paper, paper, selection),
     ]
 
 
@@ -85,7 +85,11 @@ def _counted_caption(
 
 
 def std_caption(
-    spec: TableSpec, selection: Selection, cells: Mapping[Place, Cell], metrics: tuple[str, ...]
+    spec: TableSpec,
+    selection: Selection,
+    cells: Mapping[Place, Cell],
+    metrics: tuple[str, ...],
+    paper: Mapping[Place, float],
 ) -> list[Sentence]:
     """Sentences under a table of standard deviations."""
     runs = len(spec.seeds)
@@ -98,8 +102,8 @@ def std_caption(
         *_measured(spec, selection, metrics),
         *_origin(spec, selection),
         *_left_out(spec, selection),
-        *_paper(spec.paper_std, selection),
-        *([Sentence("The paper's are over five runs, ddof not stated.")] if spec.paper_std else []),
+        *_paper(spec.paper_std, paper, selection),
+        *([Sentence("The paper's are over five runs, ddof not stated.")] if paper else []),
     ]
 
 
@@ -153,15 +157,30 @@ def _trained(spec: TableSpec, selection: Selection) -> Sentence:
     backbone, initial = configured(used, "model", "backbone"), configured(used, "train", "initial")
     sizes = [configured(used, "train", key) for key in ("steps", "clips_per_batch", "frames_per_clip")]
     parts = [f"backbone {backbone}"] if backbone is not None else []
+    parts += [f"{there} in place of {named}" for named, there in spec.stand_ins.items()]
     if None not in sizes:
         steps, clips, frames = (int(size or 0) for size in sizes)
         parts.append(f"{steps} steps of {_count(clips, 'clip')} of {_count(frames, 'frame')}")
     if initial is not None:
         parts.append("from random weights" if initial == "random" else f"from {initial} weights")
     size = f" ({', '.join(parts)})" if parts else ""
-    windows = "inference.window" in (*spec.rows.keys, *spec.columns.keys)
-    then = " and evaluated at every window of T frames" if windows else ""
-    return Sentence(f"A model is trained once for each variant and seed{size}{then}.")
+    return Sentence(f"A model is trained once for each variant and seed{size}{_evaluated(spec, selection)}.")
+
+
+def _evaluated(spec: TableSpec, selection: Selection) -> str:
+    """The windows, and the memory where it is the same in all rows."""
+    varied = (*spec.rows.keys, *spec.columns.keys)
+    if "inference.window" in varied:
+        then = " and evaluated at every window of T frames"
+    else:
+        window = configured(selection.used, "inference", "window")
+        then = "" if window is None else f" and evaluated with windows of T = {_count(int(window), 'frame')}"
+    stride = spec.fixed.get("inference.stride", 1)
+    if stride != 1:
+        then += f" every S = {stride} frames"
+    if spec.fixed.get("model.encoder") == "ifc" and "model.memory_tokens" in spec.fixed:
+        then += f"; encoder IFC with M = {spec.fixed['model.memory_tokens']}"
+    return then
 
 
 def _data(selection: Selection) -> Sentence:
@@ -226,9 +245,11 @@ def _left_out(spec: TableSpec, selection: Selection) -> list[Sentence]:
     return [Sentence(text) for text in said]
 
 
-def _paper(key: str | None, selection: Selection) -> list[Sentence]:
+def _paper(key: str | None, paper: Mapping[Place, float], selection: Selection) -> list[Sentence]:
     if key is None:
         return []
+    if not paper:
+        return [Sentence(f"The paper's table ({key}) has no number of these rows and columns.")]
     conditions = PAPER_CONDITIONS.get(key, "YouTube-VIS 2019 valid")
     synthetic = selection.used.empty or is_synthetic(selection)
     why = (

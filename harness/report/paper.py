@@ -13,7 +13,14 @@ from typing import Any
 import yaml
 
 from harness.report.statistics import Place
-from harness.report.table_spec import AXIS_LETTERS, TableSpec, Value, canonical, place
+from harness.report.table_spec import (
+    AXIS_LETTERS,
+    PAPER_SETTING,
+    TableSpec,
+    Value,
+    canonical,
+    place,
+)
 from model.errors import InputError
 
 _NAMES: dict[tuple[str, str], str] = {
@@ -49,7 +56,10 @@ def paper_cells(key: str | None, spec: TableSpec) -> dict[Place, float]:
     for row in spec.rows.order:
         for column in spec.columns.order:
             varied = dict(zip((*spec.rows.keys, *spec.columns.keys), (*row, *column), strict=True))
-            for metric, number in _metrics(key, _cell(book[key], varied)).items():
+            cell, unused = _cell(book[key], varied)
+            if not _is_the_papers({**spec.fixed, **unused}, {**spec.fixed, **varied}):
+                continue
+            for metric, number in _metrics(key, cell).items():
                 if metric in spec.cells:
                     numbers[place(row), place(column), metric] = number
     return numbers
@@ -69,29 +79,40 @@ def _metrics(key: str, cell: Any) -> dict[str, float]:
     return {name: float(number) for name, number in found if isinstance(number, int | float)}
 
 
-def _cell(table: Any, varied: dict[str, Value]) -> Any:
-    """What the paper prints for these values: a number, a dict of metrics, or None."""
+def _is_the_papers(unused: dict[str, Value], settings: dict[str, Value]) -> bool:
+    """Whether what the paper's table does not vary has the paper's values here.
+
+    Memory is a matter of IFC alone: other encoders have none.
+    """
+    without_memory = settings.get("model.encoder", "ifc") != "ifc"
+    return all(
+        key in PAPER_SETTING and (value == PAPER_SETTING[key] or (without_memory and "memory" in key))
+        for key, value in unused.items()
+    )
+
+
+def _cell(table: Any, varied: dict[str, Value]) -> tuple[Any, dict[str, Value]]:
+    """What the paper prints for these values (a number, metrics or None), and the keys left over."""
     if isinstance(table, list):
         return _entry(table, varied)
-    if not varied or not isinstance(table, dict):
-        return None if varied else table
-    for key, value in varied.items():
-        for name in _spellings(key, value):
-            if name in table:
-                return _cell(table[name], {k: v for k, v in varied.items() if k != key})
-    return None
+    if isinstance(table, dict):
+        for key, value in varied.items():
+            for name in _spellings(key, value):
+                if name in table:
+                    return _cell(table[name], {k: v for k, v in varied.items() if k != key})
+    return table, varied
 
 
-def _entry(table: list[dict[str, Any]], varied: dict[str, Value]) -> dict[str, Any] | None:
-    """The entry of a list that has all of these values; a key that no entry states cannot tell them apart."""
-    wanted = {}
+def _entry(table: list[dict[str, Any]], varied: dict[str, Value]) -> tuple[Any, dict[str, Value]]:
+    """The entry of a list that has all values it states; T that no entry states tells none apart."""
+    wanted, unused = {}, {}
     for key, value in varied.items():
-        if key not in _FIELDS:
-            return None
-        if any(_FIELDS[key] in entry for entry in table):
+        if key in _FIELDS and any(_FIELDS[key] in entry for entry in table):
             wanted[_FIELDS[key]] = _NAMES.get((key, canonical(value)), value)
+        elif key != "inference.window":
+            unused[key] = value
     ours = [entry for entry in table if str(entry.get("method", _METHOD)).startswith(_METHOD)]
-    return next((entry for entry in ours if wanted.items() <= entry.items()), None)
+    return next((entry for entry in ours if wanted.items() <= entry.items()), None), unused
 
 
 def _spellings(key: str, value: Value) -> list[str]:

@@ -30,6 +30,7 @@ PROVENANCE = (
     "data_description",
     "data_checksum",
     "split",
+    "initial_weights",
     "hardware",
     "device",
     "threads",

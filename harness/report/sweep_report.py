@@ -12,7 +12,7 @@ from harness.data.splits import load_scored
 from harness.engine.plan import Plan
 from harness.provenance import PROJECT, code_version
 from harness.report.report import write_report, write_whole
-from harness.report.table_spec import Side, TableSpec
+from harness.report.table_spec import PAPER_SETTING, Side, TableSpec, Value
 from harness.report.tables import terminal_table
 from harness.report.tracks import Prediction, draw_tracks
 from harness.store import read_rows
@@ -59,6 +59,8 @@ def table_spec(plan: Plan) -> TableSpec:
         seeds=tuple(dict.fromkeys(trial.seed for trial in plan.trials)),
         scale=plan.scale.name,
         figures=sweep.figures,
+        fixed=_fixed(plan),
+        stand_ins=_stand_ins(plan),
     )
 
 
@@ -66,6 +68,24 @@ def _side(plan: Plan, keys: tuple[str, ...]) -> Side:
     """The values these keys take together, in the order of the sweep file."""
     points = (tuple(dict(cell.varied)[key] for key in keys) for _, cell in trial_cells(list(plan.trials)))
     return Side(keys, tuple(dict.fromkeys(points)))
+
+
+def _fixed(plan: Plan) -> dict[str, Value]:
+    """The settings that a paper's number depends on and that this sweep does not vary."""
+    config = plan.trials[0].cells[0].config.model_dump(mode="json")
+    keys = [key.split(".") for key in PAPER_SETTING if key not in plan.sweep.varied_keys()]
+    return {f"{section}.{key}": config[section][key] for section, key in keys}
+
+
+def _stand_ins(plan: Plan) -> dict[str, str]:
+    """Which values of the sweep's axes the scale replaces, and by what."""
+    return {
+        str(value): str(plan.scale.stand_ins[key][str(value)])
+        for axis in plan.sweep.grid_axes()
+        for values in axis.values
+        for key, value in zip(axis.keys, values, strict=True)
+        if str(value) in plan.scale.stand_ins.get(key, {})
+    }
 
 
 def _origin(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> str:

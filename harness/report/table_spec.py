@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 Value = str | int | float | bool | None
 """A value of a varied configuration key, as YAML gives it."""
@@ -66,6 +67,10 @@ class TableSpec:
     scale: str
     figures: tuple[str, ...]
     """Metrics drawn against the columns' key."""
+    fixed: Mapping[str, Value] = field(default_factory=dict)
+    """Keys of :data:`PAPER_SETTING` that do not vary, and their values."""
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    """Value of the sweep that is too large for the scale -> what ran in its place."""
 
 
 METRIC_NAMES = {
@@ -78,6 +83,15 @@ METRIC_NAMES = {
     "peak_memory_gb": "Mem. (GB)",
     "flops_g": "GMACs",
 }
+
+PAPER_SETTING: dict[str, Value] = {
+    "model.encoder": "ifc",
+    "model.memory_tokens": 8,
+    "model.memory_mixing": "decomposed",
+    "inference.stride": 1,
+    "train.matching": "mask",
+}
+"""What the paper's tables hold fixed of what they ablate, unless they vary it."""
 
 COUNTED_METRICS = ("flops_g",)
 """Metrics that are counted, not measured: no seed, no data and no machine changes them."""

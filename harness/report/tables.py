@@ -45,7 +45,7 @@ MISSING = "--"
 PAPER_ROW = "paper (not comparable)"
 COUNTED_PAPER_ROW = "paper"
 """A count is the same count anywhere."""
-WIDE = 6
+WIDE = 5
 """More number columns than this take the width of the page."""
 
 
@@ -100,9 +100,8 @@ def std_table(spec: TableSpec, selection: Selection, name: str) -> Table:
     printed = {metric for _, _, metric in paper}
     metrics = tuple(metric for metric in spec.cells if metric in printed or not paper)
     cells = table_cells(spec, selection, metrics)
-    return _table(
-        spec, selection, name, metrics, cells, paper, True, std_caption(spec, selection, cells, metrics)
-    )
+    caption = std_caption(spec, selection, cells, metrics, paper)
+    return _table(spec, selection, name, metrics, cells, paper, True, caption)
 
 
 def table_cells(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -> dict[Place, Cell]:
