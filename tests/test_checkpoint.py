@@ -301,10 +301,13 @@ def test_what_a_caffe2_pickle_may_not_be(tmp_path: Path) -> None:
     assert "res_conv1_bn_gamma: backbone.stem.conv1.norm.weight is given twice" in twice
     assert "1 extra: res6_0_branch1_w" in message(res6_0_branch1_w=flat)
     text = message(res_conv1_bn_s=np.array(["x"]))
-    assert "entry res_conv1_bn_s is an array of <U1, not of numbers" in text
+    assert "entry res_conv1_bn_s is an array of U1, not of numbers" in text
 
 
 # ------------------------------------------------------------------------------------------ unsafe and broken
+
+
+REFUSED = "holds objects that are no tensors ({}): loading them could run code; refused"
 
 
 class Malicious:
@@ -354,13 +357,13 @@ def test_globals_of_a_pickle_are_named_and_refused(name: str, tmp_path: Path) ->
     path = tmp_path / "R.pkl"
     module, _, function = name.rpartition(".")
     path.write_bytes(f"c{module}\n{function}\n(V1\ntR.".encode())
-    assert refusal(lambda: read_weights(path)) == f"{path}: holds {name}, which could run code; refused"
+    assert refusal(lambda: read_weights(path)) == f"{path}: {REFUSED.format(name)}"
 
 
 def test_only_one_codec_is_run(tmp_path: Path) -> None:
     path = tmp_path / "R.pkl"
     path.write_bytes(b"c_codecs\nencode\n(Vabc\nVrot13\ntR.")
-    assert "holds text in rot13" in refusal(lambda: read_weights(path))
+    assert REFUSED.format("text in rot13") in refusal(lambda: read_weights(path))
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
