@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from model.backbone import NORM_EPS, RESNETS
 from model.errors import InputError
-from model.weight_files import WeightFile, read_file, write_file
+from model.weight_files import WeightFile, read_file, short, write_file
 from model.weight_names import Layout, is_weight, layout_of, published_to_own, to_own
 
 PIXELS = "pixels"
@@ -63,7 +64,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     weights = read_weights(path)
-    _check_fit(path, _places(model, weights), weights.entries)
+    check_fit(path, _places(model, weights), weights.entries)
     _check_pixels(path, model, weights)
     model.load_state_dict(weights.entries, strict=False)
 
@@ -82,7 +83,7 @@ def initialise(model: nn.Module, path: str | Path) -> Initialised:
     unused = tuple(n for n in sorted(weights.entries.keys() - own.keys()) if n.startswith("box_head."))
     apart = {*left_random, *unused}
     used = {name: value for name, value in weights.entries.items() if name not in apart}
-    _check_fit(path, {name: value for name, value in own.items() if name not in apart}, used)
+    check_fit(path, {name: value for name, value in own.items() if name not in apart}, used)
     _check_pixels(path, model, weights)
     model.load_state_dict(used, strict=False)
     return Initialised(weights.kind, left_random, unused)
@@ -98,7 +99,7 @@ def read_weights(path: Path) -> Weights:
             continue
         renamed = to_own(layout, name)
         if renamed in entries:
-            raise InputError(f"{path}: entry {name}: {renamed} is given twice")
+            raise InputError(f"{path}: entry {short(name)}: {short(renamed)} is given twice")
         entries[renamed] = value
     if layout == "caffe2":
         entries = _complete_norms(path, entries)
@@ -128,9 +129,9 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> N
     write_file(path, model.state_dict(), remarks)
 
 
-def listed(names: Collection[str]) -> str:
-    """Names on one line; of a long list the first few, and how many more there are."""
-    shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
+def listed(names: Collection[str], notes: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Names, with a note behind those that have one, on one line; of a long list the first few and a count."""
+    shown = ", ".join(short(name) + notes.get(name, "") for name in sorted(names)[:_NAMES_SHOWN])
     more = len(names) - _NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
 
@@ -171,7 +172,7 @@ def _complete_norms(path: Path, entries: Mapping[str, Tensor]) -> dict[str, Tens
     for name in entries.keys() - complete.keys():
         mean = f"{name.removesuffix('.bias')}.norm.running_mean"
         if mean not in complete or complete[mean].shape != entries[name].shape:
-            raise InputError(f"{path}: {name} {tuple(entries[name].shape)} has no norm to be folded into")
+            raise InputError(f"{path}: {short(name)} {_form(entries[name])} has no norm to be folded into")
         complete[mean] = complete[mean] - entries[name]
     return complete
 
@@ -213,22 +214,23 @@ def _check_pixels(path: Path, model: nn.Module, weights: Weights) -> None:
     )
 
 
-def _check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    misshapen = [
-        f"{name} {_form(weights[name])} for {_form(own[name])}"
+def check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights (by our names) that do not fill these entries of a model exactly; lists what is wrong."""
+    misshapen = {
+        name: f" {_form(weights[name])} for {_form(own[name])}"
         for name in own.keys() & weights.keys()
         if own[name].shape != weights[name].shape or not weights[name].is_floating_point()
-    ]
-    found = [
+    }
+    found: list[tuple[str, Collection[str]]] = [
         ("missing", own.keys() - weights.keys()),
         ("extra", weights.keys() - own.keys()),
         ("misshapen", misshapen),
     ]
-    problems = [f"{len(names)} {kind}: {listed(names)}" for kind, names in found if names]
+    problems = [f"{len(names)} {kind}: {listed(names, misshapen)}" for kind, names in found if names]
     if problems:
         raise InputError(f"{path}: weights of another model: {'; '.join(problems)}")
 
 
 def _form(value: Tensor) -> str:
     kind = "" if value.is_floating_point() else f" of {str(value.dtype).removeprefix('torch.')}"
-    return f"{tuple(value.shape)}{kind}"
+    return f"{short(tuple(value.shape))}{kind}"
