@@ -18,6 +18,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from model.backbone import NORM_EPS, RESNETS
+from model.config import ModelConfig
 from model.errors import InputError
 from model.weight_files import WeightFile, read_file, short, write_file
 from model.weight_names import Layout, is_weight, layout_of, published_to_own, to_own
@@ -42,6 +43,8 @@ class Weights(NamedTuple):
     """RGB or BGR; None where neither the layout nor the file tells"""
     layout: Layout
     remarks: dict[str, str]
+    left_out: tuple[str, ...]
+    """entries, by the file's names, that are known to be no weights of a model here"""
 
 
 class Initialised(NamedTuple):
@@ -65,6 +68,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     path = Path(path)
     weights = read_weights(path)
     check_fit(path, _places(model, weights), weights.entries)
+    _check_communication(path, model, weights)
     _check_pixels(path, model, weights)
     model.load_state_dict(weights.entries, strict=False)
 
@@ -78,6 +82,7 @@ def initialise(model: nn.Module, path: str | Path) -> Initialised:
     """
     path = Path(path)
     weights = read_weights(path)
+    _check_communication(path, model, weights)
     own = _places(model, weights)
     left_random = tuple(name for name in sorted(own) if _may_stay_random(name, own, weights.entries))
     unused = tuple(n for n in sorted(weights.entries.keys() - own.keys()) if n.startswith("box_head."))
@@ -93,9 +98,12 @@ def read_weights(path: Path) -> Weights:
     """The weights of a file of any layout, by our names; unknown names stay as they are."""
     file = read_file(path)
     layout = layout_of(file.entries)
+    left_out = [name for name in file.entries if not is_weight(layout, name)]
+    if layout == "published":
+        left_out += _without_memory(file.entries)
     entries: dict[str, Tensor] = {}
     for name, value in file.entries.items():
-        if not is_weight(layout, name):
+        if name in left_out:
             continue
         renamed = to_own(layout, name)
         if renamed in entries:
@@ -106,9 +114,9 @@ def read_weights(path: Path) -> Weights:
     whole = layout == "published" or (
         layout == "own" and not all(name.startswith("backbone.") for name in entries)
     )
-    return Weights(
-        entries, "model" if whole else "backbone", _pixels(layout, file, entries), layout, file.remarks
-    )
+    pixels = _pixels(layout, file, entries)
+    kind: Literal["backbone", "model"] = "model" if whole else "backbone"
+    return Weights(entries, kind, pixels, layout, file.remarks, tuple(left_out))
 
 
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,8 +127,7 @@ def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def weights_metadata(path: Path) -> dict[str, Any]:
     """What :func:`save_weights` stored in the header of one of our own files."""
     with safe_open(path, framework="pt") as file:
-        metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("ifc", "{}"))
-    return metadata
+        return _header(path, file.metadata() or {})
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -155,6 +162,14 @@ def _may_stay_random(name: str, own: Mapping[str, Tensor], found: Mapping[str, T
     memory = ("encoder.memory", "encoder.memory_positions")
     by_task = name in memory or name.startswith(f"class_head.layers.{last}.")
     return by_task and own[name].shape[1:] == found[name].shape[1:]
+
+
+def _without_memory(published: Mapping[str, Tensor]) -> list[str]:
+    """The layers that gather memory tokens, where a published model has none: they are never run."""
+    memory = published.get("detr.transformer.memory_bus")
+    if memory is None or memory.shape[:1] != (0,):
+        return []
+    return [name for name in published if name.startswith("detr.transformer.encoder.bus_layers.")]
 
 
 def _complete_norms(path: Path, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -201,6 +216,31 @@ def _pixels_of(model: nn.Module) -> str | None:
     """The channel order of a model's backbone."""
     pixels = getattr(getattr(model, "backbone", None), PIXELS, None)
     return getattr(pixels, "order", None)
+
+
+def _header(path: Path, remarks: Mapping[str, str]) -> dict[str, Any]:
+    """What one of our own files says of its training; nothing for any other file."""
+    try:
+        header = json.loads(remarks.get("ifc", "{}"))
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: its header ifc is no json object")
+    return header
+
+
+def _check_communication(path: Path, model: nn.Module, weights: Weights) -> None:
+    """Encoders that share their names of weights are told apart by the file's header, if it has one."""
+    config = _header(path, weights.remarks).get("config")
+    wanted = getattr(model, "config", None)
+    if weights.kind == "backbone" or not isinstance(config, dict) or not isinstance(wanted, ModelConfig):
+        return
+    keys = ("encoder", "memory_mixing") if wanted.encoder == "ifc" and wanted.memory_tokens else ("encoder",)
+    for key in keys:
+        if key in config and config[key] != getattr(wanted, key):
+            raise InputError(
+                f"{path}: trained with {key} {short(config[key])}, the model has {getattr(wanted, key)}"
+            )
 
 
 def _check_pixels(path: Path, model: nn.Module, weights: Weights) -> None:
