@@ -60,8 +60,9 @@ def convert(source: Path, target: Path, layout: str | None = None, force: bool =
     if target.suffix == ".pkl" and any(value.dtype == torch.bfloat16 for value in entries.values()):
         raise InputError(f"{target}: numpy has no bfloat16, which {source} holds; write a .pth instead")
     check_fit(source, _implied(source, weights), weights.entries)
+    alone = {name: value.clone() for name, value in entries.items()}  # some share memory, or are views
     try:
-        write_file(target, entries, _remarks(weights, layout))
+        write_file(target, alone, _remarks(weights, layout))
     except (OSError, RuntimeError, SafetensorError) as error:  # each format has its own for a full disk
         raise InputError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
     # The published loss is made anew where it is wanted.
@@ -87,9 +88,9 @@ def _remarks(weights: Weights, layout: str) -> dict[str, Any]:
 
 
 def _renamed(source: Path, weights: Weights, layout: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The entries by the names of the layout, each in memory of its own, and what was left out."""
+    """The entries by the names of the layout, and what was left out."""
     if layout == "own":
-        return {name: value.clone() for name, value in weights.entries.items()}, ()
+        return weights.entries, ()
     name_of = own_to_published if layout == "published" else own_to_detectron2
     names = {name: name_of(name) for name in weights.entries}
     homeless = [name for name, renamed in names.items() if renamed is None]
@@ -102,7 +103,7 @@ def _renamed(source: Path, weights: Weights, layout: str) -> tuple[dict[str, Ten
             raise InputError(f"{source}: the published model has no {listed(homeless)}")
     elif not any(names.values()) or any(name.startswith("backbone.") for name in homeless):
         raise InputError(f"{source}: no ResNet backbone, which layout detectron2 holds: {listed(homeless)}")
-    entries = {new: weights.entries[name].clone() for name, new in names.items() if new is not None}
+    entries = {new: weights.entries[name] for name, new in names.items() if new is not None}
     if layout == "published":
         entries[NO_OBJECT_NAME] = _no_object(source, weights)
     return entries, tuple(homeless)

@@ -340,7 +340,9 @@ def crafted(dtype: Any, shape: Any = (1,), data: Any = b"A" * 8, version: int = 
 PLAIN = (None, None, None, -1, -1, 0)
 OBJECTS = State(np.dtype, ("O8", False, True))
 FIELD = State(np.dtype, ("V8", False, True), (3, "|", None, ("f",), {"f": (OBJECTS, 0)}, 8, 1, 0))
-BEYOND = State(np.dtype, ("V8", False, True), (3, "|", None, ("f",), {"f": (np.dtype("f8"), 1 << 30)}, 8, 1, 0))
+BEYOND = State(
+    np.dtype, ("V8", False, True), (3, "|", None, ("f",), {"f": (np.dtype("f8"), 1 << 30)}, 8, 1, 0)
+)
 
 
 @pytest.mark.parametrize(
@@ -485,7 +487,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("complex", lambda x: x.to(torch.complex64)),
     ],
 )
-def test_tensors_of_odd_forms_are_named(form: str, change: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+def test_tensors_of_odd_forms_are_named(
+    form: str, change: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
     path = tmp_path / "odd.pth"
     weights = tiny().state_dict()
     torch.save({**weights, "projection.weight": change(weights["projection.weight"].flatten(1))}, path)
@@ -622,3 +626,39 @@ def test_nothing_else_is_left_random(changes: dict[str, Any], fragment: str, tmp
     before = snapshot(model)
     assert fragment in refusal(lambda: initialise(model, path))
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("trained", "wanted", "said"),
+    [
+        ({"encoder": "no_comm"}, {"encoder": "full_thw"}, "encoder no_comm, the model has full_thw"),
+        ({"memory_mixing": "unified"}, {}, "memory_mixing unified, the model has decomposed"),
+    ],
+)
+def test_the_header_tells_encoders_apart(
+    trained: dict[str, Any], wanted: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    one = tiny(**trained)
+    save_weights(one, path, {"config": one.config.model_dump()})
+    for load in (initialise, load_weights):
+        other = tiny(**wanted)
+        before = snapshot(other)
+        assert refusal(lambda: load(other, path)) == f"{path}: trained with {said}"  # noqa: B023
+        assert all(torch.equal(other.state_dict()[name], value) for name, value in before.items())
+        load(tiny(**trained), path)
+    save_weights(one, path, {})  # a header that does not tell
+    initialise(tiny(**wanted), path)
+
+
+def test_mixing_of_no_memory_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    one = tiny(memory_tokens=0, memory_mixing="unified")
+    save_weights(one, path, {"config": one.config.model_dump()})
+    initialise(tiny(memory_tokens=0), path)
+
+
+def test_a_header_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(tiny().state_dict(), path, {"ifc": "{"})
+    assert "its header ifc is no json object" in refusal(lambda: initialise(tiny(), path))
