@@ -87,9 +87,8 @@ class ArrayRecord:
         if not fits or math.prod(shape) * dtype.itemsize != len(data):
             raise NotAnArrayError("an array whose bytes do not fill its shape")
         flat = np.frombuffer(data, dtype) if data else np.empty(0, dtype)
-        if order == "K" and isinstance(axes, tuple) and all(type(axis) is int for axis in axes):
-            if sorted(axes) == list(range(len(shape))):
-                return flat.reshape(shape).transpose(axes)
+        if order == "K" and _is_permutation(axes, len(shape)):
+            return flat.reshape(shape).transpose(axes)
         if order not in ("C", "F") or axes is not None:
             raise NotAnArrayError("an array of unknown order")
         return flat.reshape(shape, order=order)
@@ -102,6 +101,11 @@ def _is_shape(shape: object) -> bool:
         and all(type(side) is int and 0 <= side < _LONGEST_SIDE for side in shape)
         and math.prod(side for side in shape if side) < 2**62
     )
+
+
+def _is_permutation(axes: object, count: int) -> bool:
+    integers = isinstance(axes, tuple) and all(type(axis) is int for axis in axes)
+    return integers and sorted(axes) == list(range(count))  # type: ignore[call-overload]  # integers
 
 
 class _Inert:

@@ -137,7 +137,7 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> N
 
 
 def listed(names: Collection[str], notes: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Names, with a note behind those that have one, on one line; of a long list the first few and a count."""
+    """Names on one line, with notes behind them; of a long list the first few, and how many more."""
     shown = ", ".join(short(name) + notes.get(name, "") for name in sorted(names)[:_NAMES_SHOWN])
     more = len(names) - _NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
@@ -255,7 +255,7 @@ def _check_pixels(path: Path, model: nn.Module, weights: Weights) -> None:
 
 
 def check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights (by our names) that do not fill these entries of a model exactly; lists what is wrong."""
+    """Refuse weights that do not fill these entries of a model exactly, and list what is wrong."""
     misshapen = {
         name: f" {_form(weights[name])} for {_form(own[name])}"
         for name in own.keys() & weights.keys()
