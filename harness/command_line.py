@@ -93,11 +93,12 @@ def convert_weights(
     Read: our own files and training checkpoints, published IFC checkpoints, detectron2 backbones (its own
     and MSRA's caffe2 pickles), torchvision ResNets. The layout detectron2 holds the backbone alone.
     """
+    from model.checkpoint import listed
     from model.convert import convert
 
     done = convert(source, target, layout, force)
     backbone = f"backbone for {done.pixels} pixels" if done.pixels else "pixels of the backbone not known"
-    left = f"; {len(done.left_out)} entries that are no backbone left out" if done.left_out else ""
+    left = f"; {len(done.left_out)} entries left out: {listed(done.left_out)}" if done.left_out else ""
     print(f"{target}: {done.entries} entries, {backbone}{left}")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,8 +18,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from model.backbone import NORM_EPS, RESNETS
+from model.config import ModelConfig
 from model.errors import InputError
-from model.weight_files import WeightFile, read_file, write_file
+from model.weight_files import WeightFile, read_file, short, write_file
 from model.weight_names import Layout, is_weight, layout_of, published_to_own, to_own
 
 PIXELS = "pixels"
@@ -41,6 +43,8 @@ class Weights(NamedTuple):
     """RGB or BGR; None where neither the layout nor the file tells"""
     layout: Layout
     remarks: dict[str, str]
+    left_out: tuple[str, ...]
+    """entries, by the file's names, that are known to be no weights of a model here"""
 
 
 class Initialised(NamedTuple):
@@ -63,7 +67,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     weights = read_weights(path)
-    _check_fit(path, _places(model, weights), weights.entries)
+    check_fit(path, _places(model, weights), weights.entries)
+    _check_communication(path, model, weights)
     _check_pixels(path, model, weights)
     model.load_state_dict(weights.entries, strict=False)
 
@@ -77,12 +82,13 @@ def initialise(model: nn.Module, path: str | Path) -> Initialised:
     """
     path = Path(path)
     weights = read_weights(path)
+    _check_communication(path, model, weights)
     own = _places(model, weights)
     left_random = tuple(name for name in sorted(own) if _may_stay_random(name, own, weights.entries))
     unused = tuple(n for n in sorted(weights.entries.keys() - own.keys()) if n.startswith("box_head."))
     apart = {*left_random, *unused}
     used = {name: value for name, value in weights.entries.items() if name not in apart}
-    _check_fit(path, {name: value for name, value in own.items() if name not in apart}, used)
+    check_fit(path, {name: value for name, value in own.items() if name not in apart}, used)
     _check_pixels(path, model, weights)
     model.load_state_dict(used, strict=False)
     return Initialised(weights.kind, left_random, unused)
@@ -92,22 +98,25 @@ def read_weights(path: Path) -> Weights:
     """The weights of a file of any layout, by our names; unknown names stay as they are."""
     file = read_file(path)
     layout = layout_of(file.entries)
+    left_out = [name for name in file.entries if not is_weight(layout, name)]
+    if layout == "published":
+        left_out += _without_memory(file.entries)
     entries: dict[str, Tensor] = {}
     for name, value in file.entries.items():
-        if not is_weight(layout, name):
+        if name in left_out:
             continue
         renamed = to_own(layout, name)
         if renamed in entries:
-            raise InputError(f"{path}: entry {name}: {renamed} is given twice")
+            raise InputError(f"{path}: entry {short(name)}: {short(renamed)} is given twice")
         entries[renamed] = value
     if layout == "caffe2":
         entries = _complete_norms(path, entries)
     whole = layout == "published" or (
         layout == "own" and not all(name.startswith("backbone.") for name in entries)
     )
-    return Weights(
-        entries, "model" if whole else "backbone", _pixels(layout, file, entries), layout, file.remarks
-    )
+    pixels = _pixels(layout, file, entries)
+    kind: Literal["backbone", "model"] = "model" if whole else "backbone"
+    return Weights(entries, kind, pixels, layout, file.remarks, tuple(left_out))
 
 
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -118,8 +127,7 @@ def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def weights_metadata(path: Path) -> dict[str, Any]:
     """What :func:`save_weights` stored in the header of one of our own files."""
     with safe_open(path, framework="pt") as file:
-        metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("ifc", "{}"))
-    return metadata
+        return _header(path, file.metadata() or {})
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -128,9 +136,9 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> N
     write_file(path, model.state_dict(), remarks)
 
 
-def listed(names: Collection[str]) -> str:
-    """Names on one line; of a long list the first few, and how many more there are."""
-    shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
+def listed(names: Collection[str], notes: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Names on one line, with notes behind them; of a long list the first few, and how many more."""
+    shown = ", ".join(short(name) + notes.get(name, "") for name in sorted(names)[:_NAMES_SHOWN])
     more = len(names) - _NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
 
@@ -156,6 +164,14 @@ def _may_stay_random(name: str, own: Mapping[str, Tensor], found: Mapping[str, T
     return by_task and own[name].shape[1:] == found[name].shape[1:]
 
 
+def _without_memory(published: Mapping[str, Tensor]) -> list[str]:
+    """The layers that gather memory tokens, where a published model has none: they are never run."""
+    memory = published.get("detr.transformer.memory_bus")
+    if memory is None or memory.shape[:1] != (0,):
+        return []
+    return [name for name in published if name.startswith("detr.transformer.encoder.bus_layers.")]
+
+
 def _complete_norms(path: Path, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Caffe2's norms to the four tensors of ours.
 
@@ -171,7 +187,7 @@ def _complete_norms(path: Path, entries: Mapping[str, Tensor]) -> dict[str, Tens
     for name in entries.keys() - complete.keys():
         mean = f"{name.removesuffix('.bias')}.norm.running_mean"
         if mean not in complete or complete[mean].shape != entries[name].shape:
-            raise InputError(f"{path}: {name} {tuple(entries[name].shape)} has no norm to be folded into")
+            raise InputError(f"{path}: {short(name)} {_form(entries[name])} has no norm to be folded into")
         complete[mean] = complete[mean] - entries[name]
     return complete
 
@@ -202,6 +218,31 @@ def _pixels_of(model: nn.Module) -> str | None:
     return getattr(pixels, "order", None)
 
 
+def _header(path: Path, remarks: Mapping[str, str]) -> dict[str, Any]:
+    """What one of our own files says of its training; nothing for any other file."""
+    try:
+        header = json.loads(remarks.get("ifc", "{}"))
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: its header ifc is no json object")
+    return header
+
+
+def _check_communication(path: Path, model: nn.Module, weights: Weights) -> None:
+    """Encoders that share their names of weights are told apart by the file's header, if it has one."""
+    config = _header(path, weights.remarks).get("config")
+    wanted = getattr(model, "config", None)
+    if weights.kind == "backbone" or not isinstance(config, dict) or not isinstance(wanted, ModelConfig):
+        return
+    keys = ("encoder", "memory_mixing") if wanted.encoder == "ifc" and wanted.memory_tokens else ("encoder",)
+    for key in keys:
+        if key in config and config[key] != getattr(wanted, key):
+            raise InputError(
+                f"{path}: trained with {key} {short(config[key])}, the model has {getattr(wanted, key)}"
+            )
+
+
 def _check_pixels(path: Path, model: nn.Module, weights: Weights) -> None:
     wanted = _pixels_of(model)
     if weights.pixels is None or wanted is None or weights.pixels == wanted:
@@ -213,22 +254,23 @@ def _check_pixels(path: Path, model: nn.Module, weights: Weights) -> None:
     )
 
 
-def _check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    misshapen = [
-        f"{name} {_form(weights[name])} for {_form(own[name])}"
+def check_fit(path: Path, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that do not fill these entries of a model exactly, and list what is wrong."""
+    misshapen = {
+        name: f" {_form(weights[name])} for {_form(own[name])}"
         for name in own.keys() & weights.keys()
         if own[name].shape != weights[name].shape or not weights[name].is_floating_point()
-    ]
-    found = [
+    }
+    found: list[tuple[str, Collection[str]]] = [
         ("missing", own.keys() - weights.keys()),
         ("extra", weights.keys() - own.keys()),
         ("misshapen", misshapen),
     ]
-    problems = [f"{len(names)} {kind}: {listed(names)}" for kind, names in found if names]
+    problems = [f"{len(names)} {kind}: {listed(names, misshapen)}" for kind, names in found if names]
     if problems:
         raise InputError(f"{path}: weights of another model: {'; '.join(problems)}")
 
 
 def _form(value: Tensor) -> str:
     kind = "" if value.is_floating_point() else f" of {str(value.dtype).removeprefix('torch.')}"
-    return f"{tuple(value.shape)}{kind}"
+    return f"{short(tuple(value.shape))}{kind}"

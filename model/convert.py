@@ -1,4 +1,8 @@
-"""A weights file of one layout to a file of another. Names alone decide: no model is built."""
+"""A weights file of one layout to a file of another.
+
+Names alone decide where an entry goes. That none is missing or misshapen is seen by comparison with the
+model that the entries imply, which is built without values.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from model.checkpoint import PIXELS, Weights, listed, read_weights
+from model.checkpoint import PIXELS, Weights, check_fit, listed, read_weights
 from model.errors import InputError
+from model.implied_config import implied_places
 from model.weight_files import write_file
 from model.weight_names import NO_OBJECT_NAME, is_own, own_to_detectron2, own_to_published
 
@@ -26,7 +31,8 @@ class Converted(NamedTuple):
 
     entries: int
     left_out: tuple[str, ...]
-    """our names of entries that the layout has no place for by its nature: all but the backbone"""
+    """entries that the target has no place for by its nature: by our names, of a whole model all but the
+    backbone; by the file's, what is no weight (a classifier of ImageNet, counters, the published loss)"""
     pixels: str | None
     """RGB or BGR, if it is known which the backbone was trained on"""
 
@@ -36,7 +42,8 @@ def convert(source: Path, target: Path, layout: str | None = None, force: bool =
 
     Without a layout, ``.safetensors`` means ``own``. Values are not changed: there and back again gives
     the same bits. ``detectron2`` takes the backbone of a whole model. Raises :class:`InputError`, and
-    writes nothing, when the target exists (unless ``force``) or the layout cannot hold the source.
+    writes nothing, when the target exists (unless ``force``), the layout cannot hold the source, or the
+    source is no complete model or backbone.
     """
     layout = _layout(target, layout)
     if target.is_dir() or (target.exists() and not force):
@@ -52,11 +59,22 @@ def convert(source: Path, target: Path, layout: str | None = None, force: bool =
     entries, left_out = _renamed(source, weights, layout)
     if target.suffix == ".pkl" and any(value.dtype == torch.bfloat16 for value in entries.values()):
         raise InputError(f"{target}: numpy has no bfloat16, which {source} holds; write a .pth instead")
+    check_fit(source, _implied(source, weights), weights.entries)
+    alone = {name: value.clone() for name, value in entries.items()}  # some share memory, or are views
     try:
-        write_file(target, entries, _remarks(weights, layout))
+        write_file(target, alone, _remarks(weights, layout))
     except (OSError, RuntimeError, SafetensorError) as error:  # each format has its own for a full disk
         raise InputError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
-    return Converted(len(entries), left_out, weights.pixels)
+    # The published loss is made anew where it is wanted.
+    no_weights = [name for name in weights.left_out if name not in entries]
+    return Converted(len(entries), (*left_out, *no_weights), weights.pixels)
+
+
+def _implied(source: Path, weights: Weights) -> dict[str, Tensor]:
+    try:
+        return implied_places(weights.entries)
+    except InputError as error:
+        raise InputError(f"{source}: sizes of no model here: {error}") from None
 
 
 def _remarks(weights: Weights, layout: str) -> dict[str, Any]:
@@ -70,9 +88,9 @@ def _remarks(weights: Weights, layout: str) -> dict[str, Any]:
 
 
 def _renamed(source: Path, weights: Weights, layout: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The entries by the names of the layout, each in memory of its own, and what was left out."""
+    """The entries by the names of the layout, and what was left out."""
     if layout == "own":
-        return {name: value.clone() for name, value in weights.entries.items()}, ()
+        return weights.entries, ()
     name_of = own_to_published if layout == "published" else own_to_detectron2
     names = {name: name_of(name) for name in weights.entries}
     homeless = [name for name, renamed in names.items() if renamed is None]
@@ -85,7 +103,7 @@ def _renamed(source: Path, weights: Weights, layout: str) -> tuple[dict[str, Ten
             raise InputError(f"{source}: the published model has no {listed(homeless)}")
     elif not any(names.values()) or any(name.startswith("backbone.") for name in homeless):
         raise InputError(f"{source}: no ResNet backbone, which layout detectron2 holds: {listed(homeless)}")
-    entries = {new: weights.entries[name].clone() for name, new in names.items() if new is not None}
+    entries = {new: weights.entries[name] for name, new in names.items() if new is not None}
     if layout == "published":
         entries[NO_OBJECT_NAME] = _no_object(source, weights)
     return entries, tuple(homeless)

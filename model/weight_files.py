@@ -7,18 +7,23 @@ checkpoint.
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.array_pickles import ArrayRecord, ForbiddenError, NotAnArrayError, read_pickle
 from model.errors import InputError
 from model.whole_file import whole_file
+
+_LONGEST_NAME = 60
+_REFUSED_BY_TORCH = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
+"""How torch's weights-only loader says what it refused."""
 
 
 class WeightFile(NamedTuple):
@@ -40,18 +45,24 @@ def read_file(path: Path) -> WeightFile:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                entries = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+                names = file.keys()
+                entries = {name: _tensor(path, name, file.get_tensor(name)) for name in names}
                 return WeightFile(entries, dict(file.metadata() or {}))
         if path.suffix == ".pkl":
-            content = _arrays(path)
+            content = read_pickle(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())})") from None
-    except _ForbiddenError as error:
-        raise InputError(f"{path}: holds {error}, which could run code; refused") from None
-    except Exception:  # torch raises many kinds here, with advice to load unsafely; all mean the same
-        raise InputError(f"{path}: not a checkpoint of tensors alone, or damaged; refused") from None
+        raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:200]})") from None
+    except ForbiddenError as error:
+        raise _forbidden(path, str(error)) from None
+    except Exception as error:  # torch raises many kinds here, with advice to load unsafely
+        named = _REFUSED_BY_TORCH.search(str(error))
+        if named is not None:
+            raise _forbidden(path, named[1]) from None
+        raise InputError(f"{path}: not a checkpoint, or damaged; refused") from None
     top = content if isinstance(content, dict) else {}
     below = [key for key in ("model", "blobs") if key in top]
     weights = top[below[0]] if below else top
@@ -61,53 +72,51 @@ def read_file(path: Path) -> WeightFile:
     return WeightFile({str(name): _tensor(path, name, value) for name, value in weights.items()}, remarks)
 
 
-class _ForbiddenError(pickle.UnpicklingError):
-    """A pickle names something that is no array and no container."""
+def short(text: object) -> str:
+    """A name that a file gives, for a message: a long one is cut."""
+    name = str(text)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """Bytes in a pickle of protocol 2 stand as text and a call of ``_codecs.encode``: this one alone."""
-    if encoding != "latin1":
-        raise _ForbiddenError(f"text in {encoding}")
-    return text.encode("latin1")
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles plain containers and numpy arrays; any other object is refused, so no code runs."""
-
-    allowed = frozenset(
-        {
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
-            *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-            ("collections", "OrderedDict"),
-        }
+def _forbidden(path: Path, name: str) -> InputError:
+    return InputError(
+        f"{path}: holds objects that are no tensors ({short(name)}): loading them could run code; refused"
     )
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
-        if (module, name) not in self.allowed:
-            raise _ForbiddenError(f"{module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def _arrays(path: Path) -> Any:
-    """The content of a plain pickle; python 2 wrote its text without saying in which encoding."""
-    with path.open("rb") as file:
-        return _ArraysOnly(file, encoding="latin1").load()
 
 
 def _tensor(path: Path, name: object, value: object) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, np.ndarray):
+    """An entry as a dense tensor of real numbers in memory; anything else is refused."""
+    entry = f"{path}: entry {short(name)}"
+    if isinstance(value, ArrayRecord):
         try:
-            return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
-        except TypeError:  # arrays of text or of objects
-            raise InputError(f"{path}: entry {name} is an array of {value.dtype}, not of numbers") from None
-    raise InputError(f"{path}: entry {name} is a {type(value).__name__}, not a tensor")
+            array = value.array()
+        except NotAnArrayError as error:
+            raise InputError(f"{entry} is {error}") from None
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+    if isinstance(value, dict):
+        raise InputError(
+            f"{entry} is a dictionary, not a tensor: weights lie at the top of a file, or below "
+            "model or blobs; save that dictionary alone"
+        )
+    if not isinstance(value, Tensor):
+        raise InputError(f"{entry} is a {type(value).__name__}, not a tensor")
+    form = _odd_form(value)
+    if form is not None:
+        raise InputError(f"{entry} is a {form} tensor; allowed: dense tensors of real numbers")
+    return value.detach()
+
+
+def _odd_form(value: Tensor) -> str | None:
+    """What keeps a tensor from being copied into a model, if anything does."""
+    if value.is_meta:
+        return "meta (without values)"
+    if value.is_nested:
+        return "nested"
+    if value.is_quantized:
+        return "quantised"
+    if value.layout != torch.strided:
+        return "sparse"
+    return "complex" if value.is_complex() else None
 
 
 def write_file(path: Path, entries: Mapping[str, Tensor], remarks: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,15 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A draft beside ``path`` to write to: it takes the place of ``path`` when the block ends well.
 
     When the block fails the draft is removed and ``path`` is as it was. A reader never meets half a file.
+    The file is as open to others as the umask lets a new file be.
     """
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
+        draft.touch()
+        mode = draft.stat().st_mode
         yield draft
+        if draft.stat().st_mode != mode:  # some writers put a private temporary file in its place
+            draft.chmod(stat.S_IMODE(mode))
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

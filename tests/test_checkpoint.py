@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fractions
 import json
+import os
 import pickle
+import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -288,6 +295,95 @@ def test_every_pickle_protocol_of_arrays(protocol: int, tmp_path: Path) -> None:
     assert torch.equal(value, torch.arange(6.0).reshape(2, 3).T)
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@given(
+    st.sampled_from(["?", "i1", "<i2", ">i4", "<i8", "u1", ">f2", "<f2", ">f4", "<f4", ">f8", "<f8"]),
+    st.lists(st.integers(0, 3), max_size=4),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=30, deadline=None)
+def test_arrays_of_numpy_come_back_bit_for_bit(
+    tmp_path_factory: Any, protocol: int, kind: str, shape: list[int], random: Any
+) -> None:
+    """In every order of the axes (C, Fortran, others), with empty sides and without any axis."""
+    path = tmp_path_factory.mktemp("arrays") / "R.pkl"
+    dtype = np.dtype(kind)
+    data = random.randbytes(int(np.prod(shape)) * dtype.itemsize)
+    if kind == "?":
+        data = bytes(byte % 2 for byte in data)
+    axes = random.sample(range(len(shape)), len(shape))
+    array = np.frombuffer(data, dtype).reshape(shape).transpose(axes)
+    array = array.copy(order="K") if random.random() < 0.5 else array  # bytearray, or bytes
+    path.write_bytes(pickle.dumps({"model": {"a": array}}, protocol))
+    [value] = read_weights(path).entries.values()
+    assert value.shape == array.shape
+    assert str(value.dtype).removeprefix("torch.") == dtype.newbyteorder("=").name
+    assert value.numpy().tobytes() == array.astype(dtype.newbyteorder("=")).tobytes()
+
+
+class State:
+    """Pickled as a call and a state of one's choice."""
+
+    def __init__(self, call: Any, arguments: tuple[Any, ...], state: Any = None) -> None:
+        self.parts = (call, arguments) if state is None else (call, arguments, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.parts
+
+
+def crafted(dtype: Any, shape: Any = (1,), data: Any = b"A" * 8, version: int = 1) -> State:
+    """An array whose state numpy would take as it is."""
+    empty = (np.ndarray, (0,), b"b")
+    return State(np.zeros(0).__reduce__()[0], empty, (version, shape, dtype, False, data))
+
+
+PLAIN = (None, None, None, -1, -1, 0)
+OBJECTS = State(np.dtype, ("O8", False, True))
+FIELD = State(np.dtype, ("V8", False, True), (3, "|", None, ("f",), {"f": (OBJECTS, 0)}, 8, 1, 0))
+BEYOND = State(
+    np.dtype, ("V8", False, True), (3, "|", None, ("f",), {"f": (np.dtype("f8"), 1 << 30)}, 8, 1, 0)
+)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (crafted(State(np.dtype, ("O8", False, True), (3, "|", *PLAIN))), "an array of O8, not of numbers"),
+        (crafted(FIELD), "an array of V8, not of numbers"),
+        (crafted(BEYOND), "an array of V8, not of numbers"),
+        (crafted(State(np.dtype, ("f8", False, True), FIELD.parts[2])), "an array of no plain type"),
+        (crafted(State(np.dtype, ("f8", False, True), (3, "!", *PLAIN))), "an array of no known byte order"),
+        (crafted(State(np.dtype, ("f8", False, True), (4, "<", *PLAIN))), "an array of no plain type"),
+        (crafted(State(np.dtype, ("f8" * 99,))), "an array of f8f8"),
+        (crafted("f8"), "an array of no type"),
+        (crafted(np.dtype("f8"), version=2), "an array of unknown make"),
+        (crafted(np.dtype("f8"), (2,)), "an array whose bytes do not fill its shape"),
+        (crafted(np.dtype("f8"), (-1, -1)), "an array whose bytes do not fill its shape"),
+        (crafted(np.dtype("f8"), (10**30, 0), b""), "an array whose bytes do not fill its shape"),
+        (crafted(np.dtype("f8"), (2**39, 2**39, 0), b""), "an array whose bytes do not fill its shape"),
+        (crafted(np.dtype("f8"), [1]), "an array whose bytes do not fill its shape"),
+        (crafted(np.dtype("f8"), data=[None]), "an array whose bytes do not fill its shape"),
+        (np.dtype("f8"), "a DtypeRecord, not a tensor"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_crafted_state_does_not_reach_numpy(array: Any, said: str, protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "R.pkl"
+    path.write_bytes(pickle.dumps({"model": {"stem.conv1.weight": array}}, protocol))
+    message = refusal(lambda: read_weights(path))
+    assert message.startswith(f"{path}: entry stem.conv1.weight is {said}")
+
+
+def test_a_pickle_cannot_change_the_stand_ins(tmp_path: Path) -> None:
+    """State for a class or a function would otherwise be set on it, for all files to come."""
+    path = tmp_path / "R.pkl"
+    for name in (b"numpy\nndarray", b"numpy\ndtype", b"_codecs\nencode", b"collections\nOrderedDict"):
+        path.write_bytes(b"\x80\x02c" + name + b"\nN}X\x01\x00\x00\x00aK\x01s\x86b.")
+        assert "refused" in refusal(lambda: read_weights(path))
+    path.write_bytes(pickle.dumps({"a": State(np.ndarray, ((10**13,), "u1"))}, 2))
+    assert REFUSED.format("numpy.ndarray, called") in refusal(lambda: read_weights(path))
+
+
 def test_what_a_caffe2_pickle_may_not_be(tmp_path: Path) -> None:
     path = tmp_path / "R.pkl"
 
@@ -301,10 +397,13 @@ def test_what_a_caffe2_pickle_may_not_be(tmp_path: Path) -> None:
     assert "res_conv1_bn_gamma: backbone.stem.conv1.norm.weight is given twice" in twice
     assert "1 extra: res6_0_branch1_w" in message(res6_0_branch1_w=flat)
     text = message(res_conv1_bn_s=np.array(["x"]))
-    assert "entry res_conv1_bn_s is an array of <U1, not of numbers" in text
+    assert "entry res_conv1_bn_s is an array of U1, not of numbers" in text
 
 
 # ------------------------------------------------------------------------------------------ unsafe and broken
+
+
+REFUSED = "holds objects that are no tensors ({}): loading them could run code; refused"
 
 
 class Malicious:
@@ -354,13 +453,13 @@ def test_globals_of_a_pickle_are_named_and_refused(name: str, tmp_path: Path) ->
     path = tmp_path / "R.pkl"
     module, _, function = name.rpartition(".")
     path.write_bytes(f"c{module}\n{function}\n(V1\ntR.".encode())
-    assert refusal(lambda: read_weights(path)) == f"{path}: holds {name}, which could run code; refused"
+    assert refusal(lambda: read_weights(path)) == f"{path}: {REFUSED.format(name)}"
 
 
 def test_only_one_codec_is_run(tmp_path: Path) -> None:
     path = tmp_path / "R.pkl"
     path.write_bytes(b"c_codecs\nencode\n(Vabc\nVrot13\ntR.")
-    assert "holds text in rot13" in refusal(lambda: read_weights(path))
+    assert REFUSED.format("text in rot13") in refusal(lambda: read_weights(path))
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
@@ -375,6 +474,72 @@ def test_unreadable_files(tmp_path: Path) -> None:
     assert_refused(model, tmp_path / "text.pth", "projection.weight is a str")
     torch.save({"blobs": []}, tmp_path / "blobs.pth")
     assert_refused(model, tmp_path / "blobs.pth", "no dictionary of weights")
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz.*", "ignore:.*[Ss]parse.*", "ignore:TypedStorage.*")
+@pytest.mark.parametrize(
+    ("form", "change"),
+    [
+        ("meta (without values)", lambda x: x.to("meta")),
+        ("sparse", lambda x: x.to_sparse()),
+        ("sparse", lambda x: x.to_sparse_csr()),
+        ("quantised", lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)),
+        ("complex", lambda x: x.to(torch.complex64)),
+    ],
+)
+def test_tensors_of_odd_forms_are_named(
+    form: str, change: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.pth"
+    weights = tiny().state_dict()
+    torch.save({**weights, "projection.weight": change(weights["projection.weight"].flatten(1))}, path)
+    said = f"entry projection.weight is a {form} tensor; allowed: dense tensors of real numbers"
+    assert_refused(tiny(), path, said)
+    assert said in refusal(lambda: convert(path, tmp_path / "new.safetensors"))
+
+
+def test_code_and_damage_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"projection.weight": State(os.system, ("true",))}, path)
+    said = refusal(lambda: read_weights(path))
+    assert said == f"{path}: {REFUSED.format(f'{os.system.__module__}.system')}"
+    torch.save({"projection.weight": State(fractions.Fraction, (1, 2))}, path)
+    assert refusal(lambda: read_weights(path)) == f"{path}: {REFUSED.format('fractions.Fraction')}"
+    torch.save(tiny().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert refusal(lambda: read_weights(path)) == f"{path}: not a checkpoint, or damaged; refused"
+
+
+def test_a_dictionary_in_a_dictionary_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": tiny().state_dict()}, path)
+    assert_refused(tiny(), path, "entry state_dict is a dictionary, not a tensor: weights lie at the top of ")
+
+
+def test_long_names_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    for value in (torch.zeros(1), torch.zeros(1, dtype=torch.complex64), "text", {}):
+        torch.save({**tiny().state_dict(), "x" * 9999: value}, path)
+        message = refusal(lambda: load_weights(tiny(), path))
+        assert f"{'x' * 57}..." in message
+        assert len(message) < len(str(path)) + 250
+
+
+def test_files_are_as_open_as_the_umask_says(tmp_path: Path) -> None:
+    """In a process of its own: the umask is the whole process's."""
+    script = (
+        "import os, sys, torch\nfrom pathlib import Path\nfrom model.weight_files import write_file\n"
+        "for mask in (0o022, 0o077, 0o002):\n"
+        "    os.umask(mask)\n"
+        "    for suffix in ('safetensors', 'pth', 'pkl'):\n"
+        "        write_file(Path(sys.argv[1]) / f'{mask}.{suffix}', {'x': torch.zeros(2)}, {})\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, check=True, timeout=60)
+    paths = list(tmp_path.iterdir())
+    assert len(paths) == 9
+    for path in paths:
+        assert oct(stat.S_IMODE(path.stat().st_mode)) == oct(0o666 & ~int(path.stem)), path.name
 
 
 # -------------------------------------------------------------------------------- starting from other weights
@@ -461,3 +626,39 @@ def test_nothing_else_is_left_random(changes: dict[str, Any], fragment: str, tmp
     before = snapshot(model)
     assert fragment in refusal(lambda: initialise(model, path))
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("trained", "wanted", "said"),
+    [
+        ({"encoder": "no_comm"}, {"encoder": "full_thw"}, "encoder no_comm, the model has full_thw"),
+        ({"memory_mixing": "unified"}, {}, "memory_mixing unified, the model has decomposed"),
+    ],
+)
+def test_the_header_tells_encoders_apart(
+    trained: dict[str, Any], wanted: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    one = tiny(**trained)
+    save_weights(one, path, {"config": one.config.model_dump()})
+    for load in (initialise, load_weights):
+        other = tiny(**wanted)
+        before = snapshot(other)
+        assert refusal(lambda: load(other, path)) == f"{path}: trained with {said}"  # noqa: B023
+        assert all(torch.equal(other.state_dict()[name], value) for name, value in before.items())
+        load(tiny(**trained), path)
+    save_weights(one, path, {})  # a header that does not tell
+    initialise(tiny(**wanted), path)
+
+
+def test_mixing_of_no_memory_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    one = tiny(memory_tokens=0, memory_mixing="unified")
+    save_weights(one, path, {"config": one.config.model_dump()})
+    initialise(tiny(memory_tokens=0), path)
+
+
+def test_a_header_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(tiny().state_dict(), path, {"ifc": "{"})
+    assert "its header ifc is no json object" in refusal(lambda: initialise(tiny(), path))

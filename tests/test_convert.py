@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,11 +20,13 @@ from harness.command_line import harness_command
 from model import build_model
 from model.checkpoint import load_weights, read_weights, save_weights, weights_metadata
 from model.convert import convert
+from model.implied_config import implied_places
 from model.weight_names import own_to_published, published_to_own
 from tests.foreign_weights import (
     PUBLISHED_BACKBONE,
     PUBLISHED_LOSS,
     SHAPES,
+    hollow,
     hollow_backbone,
     hollow_of,
     on_paper,
@@ -67,12 +69,20 @@ def bits(weights: dict[str, Tensor]) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in weights.items()}
 
 
-@settings(max_examples=3, deadline=None)
+def published(**changes: Any) -> dict[str, Tensor]:
+    """A hollow published model with a small backbone."""
+    weights = hollow_of(on_paper(**{"backbone": "resnet18", "memory_tokens": 2, **changes}))
+    return {own_to_published(name) or "": value for name, value in weights.items()}
+
+
+@settings(max_examples=2, deadline=None, phases=[Phase.generate])
 @given(st.lists(VALUES, min_size=3, max_size=3), st.integers(1, 90))
 def test_conversions_keep_every_bit(tmp_path_factory: Any, values: list[list[float]], classes: int) -> None:
     folder = tmp_path_factory.mktemp("round")
-    weights = {name: torch.tensor(values[i % 3]) for i, name in enumerate(SHAPES) if name != PUBLISHED_LOSS}
-    weights["detr.class_embed.layers.1.bias"] = torch.zeros(classes + 1)
+    weights = {
+        name: torch.tensor(values[i % 3]).repeat(value.numel())[: value.numel()].view(value.shape)
+        for i, (name, value) in enumerate(published(num_classes=classes).items())
+    }
     torch.save({"model": weights, "iteration": 5999}, folder / "a.pth")
     convert(folder / "a.pth", folder / "b.safetensors")
     convert(folder / "b.safetensors", folder / "c.pth", "published")
@@ -93,6 +103,75 @@ def test_conversions_keep_every_bit(tmp_path_factory: Any, values: list[list[flo
         found = read_weights(folder / f"e{suffix}.safetensors")
         assert bits(found.entries) == bits({f"backbone.{n}": value for n, value in backbone.items()})
         assert (found.kind, found.pixels) == ("backbone", "RGB")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"encoder_layers": 1, "decoder_layers": 3, "ffn_dim": 24, "hidden_dim": 32, "num_queries": 7},
+        {"memory_tokens": 0},
+        {"memory_tokens": 5, "mask_weight_layers": 2, "num_classes": 90},
+        {"encoder": "no_comm", "backbone": "tiny_deep"},
+        {"encoder": "full_thw", "box_head": True},
+        {"encoder": "decomp_t_hw", "encoder_layers": 1},
+        {"encoder": "decomp_t_hw", "backbone": "resnet50_bgr"},
+        {"backbone": "resnet18", "memory_mixing": "unified"},
+        {"backbone": "resnet101_rgb"},
+    ],
+)
+def test_entries_imply_their_model(changes: dict[str, Any]) -> None:
+    def shapes(entries: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(value.shape) for name, value in entries.items()}
+
+    weights = on_paper(**changes).state_dict()
+    assert shapes(implied_places(weights)) == shapes(weights)
+    backbone = {name: value for name, value in weights.items() if name.startswith("backbone.")}
+    assert shapes(implied_places(backbone)) == shapes(backbone)
+
+
+def test_an_incomplete_model_is_not_converted(tmp_path: Path) -> None:
+    weights = published()
+    for name in [n for n in weights if ".norm." not in n and ".res5." in n][:3]:
+        del weights[name]
+    del weights["detr.query_embed.weight"]
+    weights["detr.input_proj.bias"] = torch.zeros(20)
+    weights["encoder.receive.0.more"] = torch.zeros(1)
+    path = tmp_path / "broken.pth"
+    torch.save({"model": weights}, path)
+    message = refusal(lambda: convert(path, tmp_path / "x.safetensors"))
+    assert message.startswith(f"{path}: weights of another model: ")
+    assert "decoder.queries" in message
+    assert "1 extra: encoder.receive.0.more; " in message
+    assert " misshapen: class_head.layers.0.bias (16,) for (20,), " in message
+    assert [file.name for file in tmp_path.iterdir()] == ["broken.pth"]
+
+    few = torchvision_file("resnet18")
+    del few["layer2.1.conv1.weight"]
+    torch.save(few, path)
+    message = refusal(lambda: convert(path, tmp_path / "x.pkl", "detectron2"))
+    assert message == f"{path}: weights of another model: 1 missing: backbone.res3.1.conv1.weight"
+
+
+def test_sizes_of_no_model_are_refused(tmp_path: Path) -> None:
+    weights = hollow(
+        {"encoder.memory": (999, 16), "projection.bias": (10**12,), "decoder.layers.999999.x": (1,)}
+    )
+    torch.save(weights, tmp_path / "odd.pth")
+    message = refusal(lambda: convert(tmp_path / "odd.pth", tmp_path / "x.safetensors"))
+    assert "sizes of no model here: model config: memory_tokens: 999" in message
+
+
+def test_a_published_model_without_memory_has_layers_that_never_run(tmp_path: Path) -> None:
+    weights = published()
+    for name in ("detr.transformer.memory_bus", "detr.transformer.memory_pos"):
+        weights[name] = torch.zeros(0, 16)
+    loss = {PUBLISHED_LOSS: torch.ones(4), "pixel_mean": torch.zeros(3, 1, 1)}
+    torch.save({"model": {**weights, **loss}}, tmp_path / "a.pth")
+    done = convert(tmp_path / "a.pth", tmp_path / "b.safetensors")
+    dead = {name for name in weights if ".bus_layers." in name}
+    assert dead and set(done.left_out) == dead | loss.keys()
+    load_weights(on_paper(backbone="resnet18", memory_tokens=0), tmp_path / "b.safetensors")
 
 
 def test_a_detectron2_pickle_is_what_detectron2_reads(tmp_path: Path) -> None:
@@ -161,7 +240,7 @@ def test_a_failed_write_leaves_the_target_as_it_was(tmp_path: Path, monkeypatch:
         Path(args[1]).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    torch.save({"model": {"stem.conv1.weight": torch.zeros(2)}}, tmp_path / "a.pth")
+    torch.save({"model": hollow_backbone("resnet18")}, tmp_path / "a.pth")
     (tmp_path / "b.pth").write_bytes(b"mine")
     monkeypatch.setattr("model.weight_files.torch.save", full_disk)
     message = refusal(lambda: convert(tmp_path / "a.pth", tmp_path / "b.pth", "detectron2", force=True))
@@ -173,11 +252,10 @@ def test_a_failed_write_leaves_the_target_as_it_was(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("backbone", ["resnet101", "resnet101_rgb"])
 @pytest.mark.parametrize("layout", ["own", "published", "detectron2"])
 def test_converted_files_remember_their_pixels(backbone: str, layout: str, tmp_path: Path) -> None:
-    own, target = tmp_path / "own.safetensors", tmp_path / "target"
+    own, target = tmp_path / "own.pt", tmp_path / "target"
     model = on_paper(backbone=backbone, memory_tokens=2)
     order = model.backbone.pixels.order
-    small = {name: torch.zeros(2) for name in model.state_dict()}
-    save_file(small, own, {"pixels": order})
+    torch.save({"model": hollow_of(model), "pixels": order}, own)
     target = target.with_suffix(".safetensors" if layout == "own" else ".pth")
     assert convert(own, target, layout).pixels == order
     assert read_weights(target).pixels == order
@@ -205,7 +283,11 @@ def run_convert(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tup
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, own, back = tmp_path / "r18.pth", tmp_path / "r18.safetensors", tmp_path / "r18.pkl"
     torch.save(torchvision_weights("resnet18"), source)
-    done = (0, f"{own}: 100 entries, backbone for RGB pixels\n", "")
+    left = ", ".join(["bn1.num_batches_tracked", "fc.bias", "fc.weight"])
+    left += "".join(f", layer1.{block}.bn{index}.num_batches_tracked" for block in (0, 1) for index in (1, 2))
+    left += ", layer2.0.bn1.num_batches_tracked and 14 more"
+    line = f"{own}: 100 entries, backbone for RGB pixels; 22 entries left out: {left}\n"
+    done = (0, line, "")
     assert run_convert([str(source), str(own)], capsys) == done
     status, out, err = run_convert([str(source), str(own)], capsys)
     assert (status, out) == (2, "")

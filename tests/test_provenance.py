@@ -13,6 +13,7 @@ from harness.provenance import EVALUATION_CODE, PACKAGES, PROJECT, TRAINING_CODE
 NOT_TRAINING = {
     "harness/config.py": "defaults reach the identity as values of the resolved configuration",
     "model/__init__.py": "names only, and a call of the listed clip_model.py",
+    "model/array_pickles.py": "arrays of a pickle, bit for bit (test_checkpoint)",
     "model/errors.py": "an exception",
     "model/weight_files.py": "moves tensors between memory and files, exactly (test_checkpoint, test_train)",
     "model/whole_file.py": "puts files in place, whole, with the bytes it was given",
