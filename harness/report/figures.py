@@ -60,7 +60,7 @@ def draw(spec: TableSpec, selection: Selection, metric: str) -> dict[str, bytes]
     Lines join means; bars are ± one sample standard deviation (none for n = 1); white dots are seeds.
     The paper's numbers are not drawn: beside ours they would look comparable.
     """
-    # Figure without pyplot: no window, no global state; only sessions that draw pay for the import.
+    # Figure without pyplot: no window, no global state; only those who draw pay for the import.
     from matplotlib import style
     from matplotlib.figure import Figure
 
