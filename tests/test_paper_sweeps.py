@@ -134,7 +134,7 @@ def road_of(table: str, folder: Path) -> Road:
 @pytest.mark.parametrize(
     ("table", "rows"),
     [
-        ("table2a", ["Tiny, T=5", "Tiny, T=36", "Tiny, deep, T=5", "Tiny, deep, T=36"]),
+        ("table2a", ["Tiny, T=5", "Tiny, T=36", "Tiny deep, T=5", "Tiny deep, T=36"]),
         ("table2c", ["Box-based", "Mask-based"]),
         ("table2d", ["T=5, S=3", "T=10, S=5", "T=15, S=8", "T=20, S=10"]),
         ("table3b", ["M=0", "M=8"]),

@@ -124,7 +124,7 @@ _VALUE_NAMES = {
     "resnet50": "R50",
     "resnet101": "R101",
     "tiny": "Tiny",
-    "tiny_deep": "Tiny, deep",
+    "tiny_deep": "Tiny deep",
     "box": "Box-based",
     "mask": "Mask-based",
 }
