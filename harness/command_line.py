@@ -6,6 +6,7 @@ input has to be mended (one line says what); 130 interrupted.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +39,22 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Trials at a time; by default what the cores carry.")
 ]
 ReportOnly = Annotated[bool, typer.Option("--report-only", help="Tables and figures of the rows there are.")]
-Retry = Annotated[bool, typer.Option("--retry", help="Run failed trials again.")]
+Retry = Annotated[
+    str | None, typer.Option(help="Run these failures again: failed, oom, timeout, with commas between them.")
+]
+Only = Annotated[str | None, typer.Option(help="Run this part of the sweep, such as encoder=ifc,seed=0.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="End the run at the first failure.")]
+Timeout = Annotated[
+    str | None, typer.Option(help="End a trial's process after this long, such as 90s, 30m, 8h, 2d.")
+]
+Silence = Annotated[
+    str, typer.Option(help="End a trial's process that shows no sign of life for this long, or never.")
+]
+ExecutorName = Annotated[str, typer.Option("--executor", help="Where trials run: local, slurm or ray.")]
+Resources = Annotated[
+    str | None, typer.Option(help="What slurm or ray is asked for, such as partition=gpu,time=1440.")
+]
+Processes = Annotated[int, typer.Option(min=1, help="Processes (GPUs) that share one training.")]
 Source = Annotated[Path, typer.Argument(help="A weights file of any layout that load_weights reads.")]
 Target = Annotated[Path, typer.Argument(help="Own: .safetensors; published: .pth; detectron2: .pkl or .pth.")]
 TargetLayout = Annotated[
@@ -59,7 +75,14 @@ def run_sweep(
     dry_run: DryRun = False,
     device: Device = "auto",
     workers: Workers = None,
-    retry: Retry = False,
+    processes: Processes = 1,
+    executor: ExecutorName = "local",
+    resources: Resources = None,
+    only: Only = None,
+    retry: Retry = None,
+    fail_fast: FailFast = False,
+    timeout: Timeout = None,
+    silence: Silence = "30m",
     report_only: ReportOnly = False,
 ) -> None:
     """Train, evaluate and time every trial of SWEEP, then write its tables and figures.
@@ -70,19 +93,45 @@ def run_sweep(
     from harness.engine.preview import preview
 
     console = Console(highlight=False, soft_wrap=True)
-    options = Options(sweep, scale, results, reports, data, split, weights, device, workers, retry)
+    options = Options(
+        sweep,
+        scale,
+        results,
+        reports,
+        data,
+        split,
+        weights,
+        device,
+        workers,
+        processes,
+        only,
+        retry,
+        fail_fast,
+        None if timeout is None else seconds("--timeout", timeout),
+        None if silence == "never" else seconds("--silence", silence),
+        executor,
+        resources,
+    )
     plan = make_plan(options, lacking=dry_run)
     if dry_run:
         preview(plan, console)
         return
-    from harness.engine.run import Runner
+    from harness.engine.run import is_complete, run
     from harness.report.sweep_report import report_plan
 
-    runner = Runner(plan, console)
-    complete = runner.complete() if report_only else runner.run()
+    complete = is_complete(plan) if report_only else run(plan, console)
     report_plan(plan, console, anew=report_only)
     if not complete:
         raise typer.Exit(1)
+
+
+def seconds(option: str, text: str) -> float:
+    """A duration as people type it: a number of seconds, or with s, m, h or d behind it."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text)
+    value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else 0.0
+    if value <= 0:
+        raise InputError(f"{option}: {text!r}: allowed: a time such as 90s, 30m, 8h, 2d")
+    return value
 
 
 def convert_weights(

@@ -47,11 +47,11 @@ def test_a_trial_that_fails_is_a_row_and_the_rest_goes_on(tmp_path: Path) -> Non
     assert again.returncode == 1
     assert road.files() == before
 
-    retried = road.run("--retry")
+    retried = road.run("--retry", "failed")
     assert retried.returncode == 1
     trials = {trial.config.train.learning_rate: trial.key for trial in road.plan().trials}
     changed = {name for name, changed in road.files().items() if before.get(name) != changed}
-    assert f"trials/{trials[1e30]}/train_evaluate.job.json" in changed
+    assert f"trials/{trials[1e30]}/attempts/0002/outcome.json" in changed
     assert not any(trials[1e-3] in name for name in changed)
     assert len(road.rows) == 4
 

@@ -13,6 +13,7 @@ import yaml
 from harness.config import DataConfig
 from harness.data.benchmarks import BENCHMARKS
 from harness.data.source import DataSource, NoDataNamedError, absent_data, find_data
+from harness.engine.choice import choose
 from harness.engine.initial_weights import InitialWeights, find_initial_weights
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
 from harness.sweep import Cell, Identities, Trial, expand
@@ -37,7 +38,10 @@ RECORDS: dict[Stage, StageRecord] = {
 }
 STAGES: dict[Measure, Stage] = {"ap": "train_evaluate", "speed": "time", "flops": "count"}
 """The stage that measures it, in the order of work"""
-TAKEN = ("trials", "datasets")
+FAILURES = ("failed", "oom", "timeout")
+"""How a trial can come to nothing: each is a result, with a row, and is tried again on request only"""
+EXECUTORS = ("local", "slurm", "ray")
+TAKEN = ("trials", "datasets", "runners", "probes")
 """Names of our own in the results folder"""
 
 
@@ -56,9 +60,24 @@ class Options:
     """Folder of the weights that trainings start from."""
     device: str = "auto"
     workers: int | None = None
-    """Trials at a time; None: cores / threads of a training, or 1 on a GPU."""
-    retry: bool = False
-    """Run failed trials again."""
+    """Trials at a time; None: cores / threads of a training, or the GPUs."""
+    processes: int = 1
+    """Processes (GPUs) that share one training"""
+    only: str | None = None
+    """Run this part of the sweep (:mod:`harness.engine.choice`)."""
+    retry: str | None = None
+    """Failures to try again, such as ``failed,oom``"""
+    fail_fast: bool = False
+    """End the run at the first failure."""
+    timeout: float | None = None
+    """Seconds that one process of a trial may take"""
+    silence: float | None = None
+    """Seconds without any sign of life after which a process is ended"""
+    executor: str = "local"
+    resources: str | None = None
+    """What the executor's scheduler is asked for, such as ``partition=gpu,time=1440``"""
+    log: str | None = None
+    """Loggers, such as ``tensorboard,wandb``"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,8 @@ class Plan:
     source: DataSource
     weights: InitialWeights
     trials: tuple[Trial, ...]
+    chosen: tuple[Trial, ...]
+    """The trials, and those of their cells, that ``--only`` leaves; all without it"""
     absent: tuple[str, ...] = ()
     """What a run still lacks (data, weights), one line each; only a dry run goes on without"""
 
@@ -138,6 +159,7 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         lacking: go on without data and weights that were not named (a dry run); the plan says what is absent.
     """
     _check_places(options)
+    _check_choices(options)
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device) is None:
         raise InputError(f"--device: {options.device!r}: allowed: auto, cpu, cuda, cuda:<number>")
     sweep = load_sweep(options.sweep)
@@ -167,7 +189,8 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         weights.checksums,
     )
     trials = expand(sweep, scale, identities, overrides, *files)
-    return Plan(options, sweep, scale, source, weights, tuple(trials), tuple(absent))
+    chosen = choose(trials, options.only)
+    return Plan(options, sweep, scale, source, weights, tuple(trials), chosen, tuple(absent))
 
 
 def _source(
@@ -239,6 +262,15 @@ def _check_split(options: Options, config: DataConfig) -> None:
         raise InputError(
             f"--split: {options.split!r}: embedded data has the split 'valid' only; needs --data"
         )
+
+
+def _check_choices(options: Options) -> None:
+    """Refuse names that mean nothing before anything is read."""
+    if options.executor not in EXECUTORS:
+        raise InputError(f"--executor: {options.executor!r}: allowed: {', '.join(EXECUTORS)}")
+    for name in options.retry.split(",") if options.retry is not None else ():
+        if name.strip() not in FAILURES:
+            raise InputError(f"--retry: {name!r}: allowed: {', '.join(FAILURES)}, with commas between them")
 
 
 def _check_places(options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Jobs as processes: start some, listen to all, end them with us."""
+"""One trial's process: start it on its seat, listen to it, and end it when it has to end."""
 
 from __future__ import annotations
 
@@ -9,114 +9,214 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from harness.engine.kernel_kills import KillCounter
+
+PROJECT = Path(__file__).resolve().parents[2]
+TICK_SECONDS = 0.2
+GRACE_SECONDS = 30.0
+"""From the request to end (time for a checkpoint) to the end by force"""
+
+Listener = Callable[[dict[str, Any]], None]
+"""Called with each event of the process, in the thread that supervises it."""
+
 
 @dataclass(frozen=True)
-class ProcessJob:
-    """One child process: ``python -m module file``."""
+class Command:
+    """What to start, and where."""
 
-    name: str
-    module: str
-    file: Path
+    arguments: tuple[str, ...]
+    """After the interpreter, such as ``-m harness.trial job.json``"""
     log: Path
-    """What the child prints on standard error"""
-    threads: int
-    """CPU threads that its numeric libraries may use"""
+    """Takes standard error"""
+    environment: Mapping[str, str]
+    """Over our own"""
+    cores: frozenset[int] | None = None
+    """Processors it is pinned to; None: all of ours"""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a job ended."""
+class Limits:
+    """When to give up, in seconds; None: never."""
+
+    timeout: float | None = None
+    """From start to end"""
+    silence: float | None = None
+    """Without any event"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended."""
 
     status: int
     """Exit status; negative: the signal that ended it"""
-    error: str | None
-    """One line, None when the job did what it should"""
+    reported: dict[str, Any] | None
+    """Its last event among ``failed``, ``input_error`` and ``interrupted``"""
+    ended_by_us: str | None
+    """Why we ended it: ``stop``, or the limit in words; None when it ended by itself"""
+    killed_by_kernel: bool
+    """Whether the kernel has killed for want of memory meanwhile, in its control group"""
+    seconds: float
+    peak_memory_gb: float
+    """Largest resident set of its processes, GB of 1e9 bytes"""
 
 
-Listener = Callable[[ProcessJob, dict[str, Any]], None]
-"""Called in the engine's thread with each event of a job; ``start`` and ``end`` are ours."""
+def supervise(
+    command: Command, listen: Listener, stop: Callable[[], bool], limits: Limits, grace: float = GRACE_SECONDS
+) -> Ended:
+    """Run a process to its end and tell how it ended. Whatever ends this function ends the process too.
 
-
-def run_jobs(jobs: Sequence[ProcessJob], workers: int, listen: Listener) -> dict[str, Outcome]:
-    """Run all jobs, ``workers`` at a time, in order; returns how each ended, by name.
-
-    A job that reports an ``input_error`` stops the rest: the user has to mend something first. Whatever
-    ends this function early (an exception, Ctrl-C), ends the children too.
+    Args:
+        stop: when it says yes, the process is asked to end (SIGTERM), and ended by force after ``grace`` s.
     """
-    waiting = list(jobs)
-    running: dict[str, tuple[ProcessJob, subprocess.Popen[str]]] = {}
-    outcomes: dict[str, Outcome] = {}
-    reported: dict[str, dict[str, Any]] = {}
-    events: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
+    events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    started = time.monotonic()
+    process = _start(command)
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                job = waiting.pop(0)
-                running[job.name] = (job, _start(job, events))
-                listen(job, {"event": "start"})
-            name, event = events.get()
-            job, process = running[name]
-            if event is not None:
-                if event["event"] in ("failed", "input_error"):
-                    reported[name] = event
-                listen(job, event)
-                continue
-            del running[name]
-            outcomes[name] = _outcome(process.wait(), reported.get(name))
-            listen(job, {"event": "end", "status": outcomes[name].status, "error": outcomes[name].error})
-            if reported.get(name, {}).get("event") == "input_error":
-                return outcomes
+        kills = KillCounter(process.pid)
+        assert process.stdout is not None
+        threading.Thread(target=_read_events, args=(process.stdout, events), daemon=True).start()
+        reported, reason, usage = _follow(process, events, listen, stop, limits, grace)
+        status = os.waitstatus_to_exitcode(usage[0])
+        by_kernel = status != 0 and reason is None and kills.has_risen()
+        peak = usage[1] * (1 if sys.platform == "darwin" else 1024) / 1e9
+        return Ended(status, reported, reason, by_kernel, time.monotonic() - started, peak)
     finally:
-        for _, process in running.values():
-            process.terminate()
-        for _, process in running.values():
+        if process.returncode is None:
+            _kill(process)
             process.wait()
-    return outcomes
 
 
-def _start(job: ProcessJob, events: queue.Queue[tuple[str, dict[str, Any] | None]]) -> subprocess.Popen[str]:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    with job.log.open("w", encoding="utf-8") as log:
+def _start(command: Command) -> subprocess.Popen[str]:
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    with command.log.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", job.module, str(job.file.resolve())],
-            stdin=subprocess.PIPE,  # kept open and never written: the child ends when we do
+            [sys.executable, *command.arguments],
+            stdin=subprocess.PIPE,  # kept open and never written: the process ends when we do
             stdout=subprocess.PIPE,
             stderr=log,
             encoding="utf-8",
             errors="replace",  # noise from a library must not end the listener
-            env={**os.environ, **threads},
-            cwd=Path(__file__).resolve().parents[2],
-            # Ctrl-C reaches us alone; we end the children.
+            env={**os.environ, **command.environment},
+            cwd=PROJECT,
+            # Ctrl-C reaches us alone; we end the process. Its group holds what it starts.
             start_new_session=True,
         )
-    assert process.stdout is not None
-    threading.Thread(target=_listen, args=(job.name, process.stdout, events), daemon=True).start()
+    if command.cores is not None and hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):  # it has ended already: how, we shall hear
+            os.sched_setaffinity(process.pid, command.cores)  # threads that it starts later inherit this
     return process
 
 
-def _listen(name: str, lines: IO[str], events: queue.Queue[tuple[str, dict[str, Any] | None]]) -> None:
-    """Queue every event of one child, then None when it closes its output."""
+def _read_events(lines: IO[str], events: queue.Queue[dict[str, Any] | None]) -> None:
+    """Queue every event, then None when the output is closed."""
     for line in lines:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
             continue  # a library that prints to the file descriptor; its text is no event
         if isinstance(event, dict) and "event" in event:
-            events.put((name, event))
-    events.put((name, None))
+            events.put(event)
+    events.put(None)
 
 
-def _outcome(status: int, reported: dict[str, Any] | None) -> Outcome:
-    if status == 0:
-        return Outcome(0, None)
-    if reported is not None:
-        return Outcome(status, str(reported["error"]))
-    if status < 0:
-        return Outcome(status, f"ended by signal {signal.Signals(-status).name}")
-    return Outcome(status, f"exit status {status} without a word")
+def _follow(
+    process: subprocess.Popen[str],
+    events: queue.Queue[dict[str, Any] | None],
+    listen: Listener,
+    stop: Callable[[], bool],
+    limits: Limits,
+    grace: float,
+) -> tuple[dict[str, Any] | None, str | None, tuple[int, int]]:
+    """Listen until the process has ended: (what it reported, why we ended it, (wait status, peak in KiB))."""
+    reported: dict[str, Any] | None = None
+    reason: str | None = None
+    talks = True  # its output is not closed yet
+    running = silent = asked = 0.0
+
+    def hear(event: dict[str, Any]) -> None:
+        nonlocal reported
+        if event["event"] in ("failed", "input_error", "interrupted"):
+            reported = event
+        listen(event)
+
+    while True:
+        before = time.monotonic()
+        event = _next(events, TICK_SECONDS)
+        # A machine that slept, or a stopped engine, is no silence of the trial: a tick counts little.
+        tick = min(time.monotonic() - before, 5 * TICK_SECONDS)
+        running, silent, asked = running + tick, silent + tick, asked + tick if reason else 0.0
+        if event:
+            silent = 0.0
+            hear(event)
+            continue
+        talks = talks and event is not None
+        ended = _wait(process, about_to_end=not talks)
+        if ended is not None:
+            _kill(process)  # what it has left behind
+            while talks and (event := _next(events, 5.0)):  # what it said last
+                hear(event)
+            return reported, reason, ended
+        if reason is None:
+            reason = _reason_to_end(running, silent, stop, limits)
+            if reason is not None:
+                process.terminate()
+        elif asked > grace:
+            _kill(process)
+
+
+def _next(events: queue.Queue[dict[str, Any] | None], seconds: float) -> dict[str, Any] | None:
+    """The next event; empty if none came in time, None when there will be no more."""
+    try:
+        return events.get(timeout=seconds)
+    except queue.Empty:
+        return {}
+
+
+def _reason_to_end(running: float, silent: float, stop: Callable[[], bool], limits: Limits) -> str | None:
+    if stop():
+        return "stop"
+    if limits.timeout is not None and running > limits.timeout:
+        return f"not done after {duration(limits.timeout)} (--timeout)"
+    if limits.silence is not None and silent > limits.silence:
+        return f"no sign of life for {duration(limits.silence)} (--silence)"
+    return None
+
+
+def _wait(process: subprocess.Popen[str], about_to_end: bool) -> tuple[int, int] | None:
+    """(wait status, largest resident set) of a process that has ended, None while it runs.
+
+    Args:
+        about_to_end: its output is closed: look for a moment longer.
+    """
+    for _ in range(100 if about_to_end else 1):
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return status, usage.ru_maxrss
+        if about_to_end:
+            time.sleep(0.002)
+    return None
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a process's group by force, and close its input: what it has started elsewhere ends at that."""
+    with suppress(ProcessLookupError, PermissionError):  # nobody is left in it
+        os.killpg(process.pid, signal.SIGKILL)
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def duration(seconds: float) -> str:
+    """Such as ``90 s``, ``30 min``, ``2 h``."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length or seconds == length:
+            return f"{seconds / length:g} {unit}"
+    return f"{seconds:g} s"

@@ -98,8 +98,8 @@ class Lines:
             self._last_line = time.monotonic()
             text = f"{label}: step {event['done']}/{event['steps']} loss {event['loss']:.3f}"
             self.say("; ".join(part for part in (text, self._cells, self.left.text()) if part))
-        elif event["event"] == "end" and event["error"]:
-            self.say(f"{label}: FAILED: {event['error']}")
+        elif event["event"] == "end":
+            say_end(self, label, event)
 
 
 class Bars:
@@ -152,14 +152,19 @@ class Bars:
             note = f"train, loss {event['loss']:.3f}"
             self.progress.update(job, completed=event["done"], total=event["steps"], note=note)
         elif kind == "end":
-            if event["error"]:
-                self.say(f"{label}: FAILED: {event['error']}")
+            say_end(self, label, event)
             self.progress.remove_task(job)
         self._refresh()
 
     def _refresh(self) -> None:
         note = "; ".join(part for part in (self._rows, self.left.text()) if part)
         self.progress.update(self._all, completed=self.left.cells - self.left.cells_left, note=note)
+
+
+def say_end(progress: TrialProgress, label: str, event: dict[str, Any]) -> None:
+    """A line for a process that did not end well; those that did show in the table."""
+    if event["state"] != "done":
+        progress.say(f"{label}: {event['state'].upper()}" + (f": {event['error']}" if event["error"] else ""))
 
 
 def show(console: Console, left: WorkLeft) -> TrialProgress:
