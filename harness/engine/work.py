@@ -208,12 +208,13 @@ class _Process:
         return {"column": column, "number": record.get(column)}
 
     def _pace(self, done: int) -> dict[str, Any]:
-        """Seconds per step since this process's first."""
+        """Where this process began, and its seconds per step since."""
         now_at = time.monotonic()
         if self._first_step is None:
             self._first_step = (done, now_at)
-        steps = done - self._first_step[0]
-        return {"seconds_per_step": (now_at - self._first_step[1]) / steps} if steps else {}
+        first, since = self._first_step
+        pace = {"seconds_per_step": (now_at - since) / (done - first)} if done > first else {}
+        return {"first_step": first, **pace}
 
     def _write_progress(self) -> None:
         self._written = time.monotonic()
