@@ -127,7 +127,7 @@ def machine() -> dict[str, Any]:
     """The processor and the packages of this process."""
     return {
         "cpu": cpu_name(),
-        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_count": os.cpu_count(),  # of the machine: a trial may be pinned to a part of them
         "platform": platform.platform(),
         "python_version": platform.python_version(),
         **{f"{name}_version": version(name) for name in PACKAGES},

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -161,7 +160,7 @@ def test_killed_between_two_writes(undisturbed: Road, tmp_path: Path, at: int) -
 
 
 def test_interrupted_politely_a_training_saves_where_it_is(tmp_path: Path) -> None:
-    """Ctrl-C: exit 130, and the next run goes on behind the very last step, whatever checkpoint_every says."""
+    """Ctrl-C: exit 130, and the next run goes on behind the very last step."""
     train = {**SCALE["settings"]["train"], "steps": 400, "checkpoint_every": 399}
     sweep = {**SWEEP, "seeds": 1, "measure": ["ap"], "table": {**SWEEP["table"], "cells": ["AP"]}}
     road = make_road(tmp_path / "road", sweep, scale={"settings": {**SCALE["settings"], "train": train}})
@@ -184,4 +183,3 @@ def test_interrupted_politely_a_training_saves_where_it_is(tmp_path: Path) -> No
         outcome = attempt.outcome()
         assert outcome is not None
         assert outcome["state"] == "interrupted"
-    assert sys.version_info >= (3, 11)

@@ -61,11 +61,10 @@ def is_complete(plan: Plan) -> bool:
 
 def is_anything_left(ledger: Ledger, observer: Observer) -> bool:
     """Whether a chosen cell is to be done, is being done elsewhere, or lacks only its row."""
-    settled = ("done", *FAILURES)
     for trial in ledger.plan.chosen:
-        if any(ledger.status.get(cell.key) not in settled for cell in ledger.unfinished(trial)):
+        if any(ledger.status.get(key) not in FAILURES for key in ledger.unfinished(trial)):
             return True
-        if any(state not in FAILURES for state in ledger.states(trial, observer).values() if state != "done"):
+        if any(state not in ("done", *FAILURES) for state in ledger.states(trial, observer).values()):
             return True
     return False
 

@@ -67,10 +67,10 @@ def attempt_stage(work: Work, trial: Trial, stage: Stage, seat: Seat, station: S
     ledger = work.ledger
     folder = ledger.plan.trial_folder(trial)
     with on_this_machine(ledger.plan.options.results, stage in ALONE, station.stop) as had:
-        cells = ledger.left(trial, stage, station.observer) if had else []
-        if not cells:
+        keys = ledger.left(trial, stage, station.observer) if had else []
+        if not keys:
             return None
-        keys = [cell.key for cell in cells]
+        cells = [cell for cell in trial.cells if cell.key in keys]
         attempt = claim(folder, station.runner.id, station.observer, stage, keys, work.executor)
         if attempt is None:
             return None
