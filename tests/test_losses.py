@@ -194,8 +194,8 @@ def test_losses_of_shares_add_up_to_those_of_the_batch(seed: int, instances: lis
             ]
             parts.append(criterion({**layers[0], "aux_outputs": layers[1:]}, truths[share], *divisors))
         for name, value in criterion(out, truths).items():
-            both = float(parts[0][name] + parts[1][name])
-            assert both == pytest.approx(float(value), rel=1e-5, abs=1e-6), name
+            both = (parts[0][name] + parts[1][name]).item()
+            assert both == pytest.approx(value.item(), rel=1e-5, abs=1e-6), name
 
 
 def test_total_is_the_weighted_sum_over_all_layers() -> None:
