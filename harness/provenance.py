@@ -40,6 +40,7 @@ TRAINING_CODE = (
     "harness/data/polygons.py",
     "harness/data/rle.py",
     "harness/data/ytvis.py",
+    "harness/distributed.py",
     "harness/train.py",
 )
 # What an AP or a FPS depends on besides the weights.
@@ -52,6 +53,7 @@ EVALUATION_CODE = (
     "harness/evaluation.py",
     "harness/flops.py",
     "harness/image_evaluation.py",
+    "harness/memory.py",
     "harness/speed.py",
     "harness/trial.py",
 )
