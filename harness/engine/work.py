@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import threading
@@ -29,6 +30,9 @@ LOOK_SECONDS = 2.0
 """Between two looks at a trial that another runner is at"""
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that somebody sends; the others are a process's own doing"""
+
+RANK_ENDED = re.compile(r"exitcode\s*: -(\d+) \(pid")
+"""How torchrun's log tells of the process that ended first"""
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with a trial's label and each event of its process, and our own ``start`` and ``end``."""
@@ -229,18 +233,25 @@ class _Process:
             return ("interrupted", None) if ended.ended_by_us == "stop" else ("timeout", ended.ended_by_us)
         if reported.get("event") == "interrupted":
             return "interrupted", "asked to end from outside"
+        sent = self._signal(ended)
+        if sent in FROM_OUTSIDE and ended.killed_by_kernel:
+            return "oom", "killed by the kernel for want of memory"
+        if sent in FROM_OUTSIDE:
+            return "interrupted", f"ended from outside by {signal.Signals(sent).name}"
         if reported.get("event") == "failed":
             return ("oom" if reported.get("kind") == "oom" else "failed"), str(reported["error"])
-        if ended.killed_by_kernel:
-            return "oom", "killed by the kernel for want of memory"
-        if ended.status < 0:
-            name = signal.Signals(-ended.status).name
-            if -ended.status in FROM_OUTSIDE:
-                return "interrupted", f"ended from outside by {name}"
-            return "failed", f"ended by signal {name}"
+        if sent:
+            return "failed", f"ended by signal {signal.Signals(sent).name}"
         if ended.status > 0:
             return "failed", f"exit status {ended.status} without a word"
         return ("failed", "ended without its results") if self._lacking() else ("done", None)
+
+    def _signal(self, ended: Ended) -> int:
+        """The signal that ended the process, or the first to end of several (their launcher's log tells)."""
+        if ended.status < 0:
+            return -ended.status
+        found = RANK_ENDED.search(self.attempt.last_log_lines(200)) if ended.status else None
+        return int(found[1]) if found else 0
 
     def _meant(self, state: str, trained: bool) -> list[str]:
         """The cells that this outcome is of: once trained, a failure is that of the cell it was at."""
