@@ -25,7 +25,7 @@ from harness.engine.plan import Options, Plan, make_plan
 from harness.provenance import git_state, machine, now
 from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, read_rows, row_states, write_row
 from harness.sweep import Cell, Identities, Trial, expand, trial_cells
-from harness.sweep_file import SweepFile, load_scale
+from harness.sweep_file import SCALES, SweepFile, load_scale
 
 PROJECT = Path(__file__).resolve().parent.parent
 EXPAND_S, AGAIN_S, STATES_S = 2.0, 3.0, 0.5
@@ -61,20 +61,21 @@ def expansion(work: Path) -> list[Line]:
     rates = [(number + 1) * 1e-5 for number in range(100)]
     decays = [number * 1e-5 for number in range(100)]
     points = large_sweep({"train.learning_rate": rates, "train.weight_decay": decays}, 1)
-    strides = [(number + 1) * 1e-5 for number in range(500)]
-    seeds = large_sweep({"model.encoder": ENCODERS, "train.learning_rate": strides}, 5)
+    more_rates = [(number + 1) * 1e-5 for number in range(500)]
+    seeds = large_sweep({"model.encoder": ENCODERS, "train.learning_rate": more_rates}, 5)
     lines = []
     for what, sweep in (("10,000 points, 1 seed", points), ("2,000 points, 5 seeds", seeds)):
-        seconds = median([_expanding(sweep) for _ in range(3)])
+        seconds = median([_expanding(sweep, work) for _ in range(3)])
         lines.append(at_most(f"expand {what}, median of 3", seconds, EXPAND_S))
-    file = write_sweep(points, work)
-    seconds = timed(lambda: run_sweep(file, work, "--dry-run"))
+    file, scale = write_sweep(points, work), write_scale(1, work)
+    seconds = timed(lambda: run_sweep(file, scale, work, "--dry-run"))
     lines.append(told("--dry-run of 10,000 trials, the process", seconds))
     return lines
 
 
-def _expanding(content: dict[str, Any]) -> float:
-    sweep, scale = SweepFile.model_validate(content), load_scale("tiny")
+def _expanding(content: dict[str, Any], work: Path) -> float:
+    sweep = SweepFile.model_validate(content)
+    scale = load_scale(str(write_scale(content["seeds"], work)))
     identities = Identities("train data", "valid data", "training code", "evaluation code")
     started = time.perf_counter()
     trials = expand(sweep, scale, identities)
@@ -96,20 +97,16 @@ def finished_again(work: Path) -> list[Line]:
     """A finished sweep of 400 cells: reading its rows, and the whole command."""
     axes = {"model.encoder": ENCODERS, "inference.window": [5, 10, 15, 20]}
     sweep = {**large_sweep(axes, 25), "std_table": "large_std", "figures": ["AP", "fps"]}
-    scale = yaml.safe_load((PROJECT / "sweeps" / "scales" / "tiny.yaml").read_text(encoding="utf-8"))
-    scale_file = work / "scale.yaml"
-    scale_file.write_text(yaml.safe_dump({**scale, "seeds": 25}), encoding="utf-8")
-    file = write_sweep(sweep, work)
-    plan = make_plan(Options(file, str(scale_file), work / "results", work / "reports"))
+    file, scale = write_sweep(sweep, work), write_scale(25, work)
+    plan = make_plan(Options(file, str(scale), work / "results", work / "reports"))
     cells = [cell.key for _, cell in trial_cells(list(plan.trials))]
     assert len(cells) == 400
     synthesise(plan)
 
     states = median([timed(lambda: row_states(plan.rows, cells, ["AP", "fps"])) for _ in range(3)])
     rows = median([timed(lambda: read_rows(plan.rows, cells)) for _ in range(3)])
-    command = ("--scale", str(scale_file))
-    first = timed(lambda: run_sweep(file, work, *command))
-    again = median([timed(lambda: run_sweep(file, work, *command)) for _ in range(3)])
+    first = timed(lambda: run_sweep(file, scale, work))
+    again = median([timed(lambda: run_sweep(file, scale, work)) for _ in range(3)])
     return [
         at_most("states of 400 cells, median of 3", states, STATES_S),
         told("rows of 400 cells, median of 3", rows),
@@ -164,11 +161,18 @@ def write_sweep(content: dict[str, Any], work: Path) -> Path:
     return file
 
 
-def run_sweep(sweep: Path, work: Path, *more: str) -> None:
-    """The command in a process of its own, with folders in ``work``; at the scale ``tiny`` unless said."""
-    scale = () if "--scale" in more else ("--scale", "tiny")
+def write_scale(seeds: int, work: Path) -> Path:
+    """The scale ``tiny`` with so many seeds, in ``work``."""
+    content = yaml.safe_load((SCALES / "tiny.yaml").read_text(encoding="utf-8"))
+    file = work / "scale.yaml"
+    file.write_text(yaml.safe_dump({**content, "seeds": seeds}), encoding="utf-8")
+    return file
+
+
+def run_sweep(sweep: Path, scale: Path, work: Path, *more: str) -> None:
+    """The command in a process of its own, with folders in ``work``."""
     folders = ("--results", str(work / "results"), "--reports", str(work / "reports"))
-    command = [sys.executable, "run_sweep.py", str(sweep), *scale, *folders, *more]
+    command = [sys.executable, "run_sweep.py", str(sweep), "--scale", str(scale), *folders, *more]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr}")
