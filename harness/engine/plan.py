@@ -19,8 +19,9 @@ from harness.engine.trial_files import RECORDS as RECORDS
 from harness.engine.trial_files import STAGES as STAGES
 from harness.engine.trial_files import Stage as Stage
 from harness.engine.trial_files import TrialFiles
+from harness.grid import Grid
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
-from harness.sweep import Cell, Identities, Trial, expand
+from harness.sweep import Cell, Identities, Trial, seeds_of, trials_of
 from harness.sweep_file import Measure, ScaleFile, SweepFile, load_scale, load_sweep, scale_file
 from model.errors import InputError
 
@@ -130,15 +131,16 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         overrides["data.kind"] = "folder"
     if options.split is not None:
         overrides["data.valid"] = options.split
-    unknown = Identities("", "", "", "")
-    config = expand(sweep, scale, unknown, overrides, *files)[0].config
+    grid, seeds = Grid(sweep, scale, *files), seeds_of(sweep, scale, *files)
+    config = grid.points(overrides)[0].config
     _check_split(options, config.data)
     absent: list[str] = []
     source = _source(sweep, config.data, options, lacking, absent)
     overrides["model.num_classes"] = source.num_classes
     _check_classes(sweep, scale, source, files)
     overrides["data.train"], overrides["data.valid"] = source.config.train, source.config.valid
-    configs = [trial.config for trial in expand(sweep, scale, unknown, overrides, *files)]
+    points = grid.points(overrides)
+    configs = (point.config for point in points)
     weights = find_initial_weights(configs, options.weights, files[0], absent if lacking else None)
     identities = Identities(
         source.train_identity,
@@ -147,9 +149,9 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         code_version(EVALUATION_CODE),
         weights.checksums,
     )
-    trials = expand(sweep, scale, identities, overrides, *files)
+    trials = tuple(trials_of(points, seeds, identities))
     chosen = choose(trials, options.only)
-    return Plan(options, sweep, scale, source, weights, tuple(trials), chosen, tuple(absent))
+    return Plan(options, sweep, scale, source, weights, trials, chosen, tuple(absent))
 
 
 def _source(
