@@ -119,7 +119,7 @@ def run_sweep(
     from harness.engine.run import is_complete, run
     from harness.report.sweep_report import report_plan
 
-    complete = is_complete(plan) if report_only else run(plan, console)
+    complete = is_complete(plan, console) if report_only else run(plan, console)
     report_plan(plan, console, anew=report_only)
     if not complete:
         raise typer.Exit(1)

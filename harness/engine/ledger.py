@@ -11,7 +11,7 @@ from harness.engine.plan import Plan
 from harness.engine.runners import Observer
 from harness.engine.states import FAILURES, CellStates
 from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version, now
-from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, write_row
+from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, OddFile, write_row
 from harness.sweep import Cell, Trial
 
 TRAINING_COLUMNS = (
@@ -32,13 +32,14 @@ class Ledger(CellStates[Plan]):
 
     told: dict[str, int] = field(default_factory=dict)
     """Cell -> the failed attempt that this run has written a row of"""
+    odd: list[OddFile] = field(default_factory=list)
+    """Files among the rows that are none"""
 
     @classmethod
     def open(cls, plan: Plan, observer: Observer, retry: frozenset[str] = frozenset()) -> Ledger:
         """Read the rows, and the attempts of the trials that lack some."""
         ledger = cls(plan, retry)
-        for trial in plan.trials:
-            ledger.reread(trial)
+        ledger.odd = ledger.reread(*plan.trials)
         for trial in plan.trials:
             if retry and retry.intersection(ledger.states(trial, observer).values()):
                 attempts = attempts_of(plan.trial_folder(trial))

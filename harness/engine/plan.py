@@ -91,6 +91,11 @@ class Plan(TrialFiles):
         return self.sweep.measure
 
     @property
+    def varied(self) -> frozenset[str]:
+        """The dotted keys that the sweep varies."""
+        return frozenset(self.sweep.varied_keys())
+
+    @property
     def folder_name(self) -> str:
         """Scale and, where a real folder is used, data and split."""
         if self.source.folder is None:

@@ -36,7 +36,8 @@ def run(plan: Plan, console: Console) -> bool:
     executor = make_executor(options)
     if is_anything_left(ledger, observer):
         _make_writable(options)
-        set_aside(plan.rows, {cell.key for trial in plan.trials for cell in trial.cells})
+        for odd in set_aside(plan.rows, {cell.key for trial in plan.trials for cell in trial.cells}):
+            console.print(str(odd), markup=False)
         for trial in plan.chosen:
             ledger.update(trial, observer)
         cache = options.results / "datasets"
@@ -54,9 +55,12 @@ def run(plan: Plan, console: Console) -> bool:
     return ledger.complete()
 
 
-def is_complete(plan: Plan) -> bool:
-    """Whether every chosen cell of a plan has its number, by its rows alone."""
-    return Ledger.open(plan, Observer(plan.options.results)).complete()
+def is_complete(plan: Plan, console: Console) -> bool:
+    """Whether every chosen cell of a plan has its number, by its rows alone; nothing is moved or written."""
+    ledger = Ledger.open(plan, Observer(plan.options.results))
+    for odd in ledger.odd:
+        console.print(str(odd), markup=False)
+    return ledger.complete()
 
 
 def is_anything_left(ledger: Ledger, observer: Observer) -> bool:

@@ -11,7 +11,7 @@ from typing import Generic, Literal, TypeVar, cast, get_args
 from harness.engine.attempts import Attempt, attempts_of, is_open
 from harness.engine.runners import Observer
 from harness.engine.trial_files import CellKey, Stage, TrialFiles, TrialKeys
-from harness.store import row_status
+from harness.store import OddFile, row_states
 
 State = Literal["pending", "running", "done", "failed", "oom", "timeout", "interrupted"]
 STATES: tuple[State, ...] = get_args(State)
@@ -32,13 +32,13 @@ class CellStates(Generic[Files]):
     forgiven: dict[str, int] = field(default_factory=dict)
     """Trial -> its last attempt when this run began, where failures are tried again"""
 
-    def reread(self, trial: TrialKeys) -> None:
-        """Look for rows that others have written."""
-        needed = self.plan.measured_columns()
-        for key in self.unfinished(trial):
-            found = row_status(self.plan.rows, key, needed)
-            if found is not None:
-                self.status[key] = found
+    def reread(self, *trials: TrialKeys) -> list[OddFile]:
+        """Look for rows that others have written; returns the files that are no rows."""
+        odd: list[OddFile] = []
+        keys = [key for trial in trials for key in self.unfinished(trial)]
+        needed, varied = self.plan.measured_columns(), self.plan.varied
+        self.status |= row_states(self.plan.rows, keys, needed, odd, varied)
+        return odd
 
     def unfinished(self, trial: TrialKeys) -> list[str]:
         """Keys of the cells without a finished row."""

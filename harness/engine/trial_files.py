@@ -65,6 +65,11 @@ class TrialFiles(ABC):
     def measures(self) -> Sequence[Measure]:
         """What the sweep measures."""
 
+    @property
+    def varied(self) -> frozenset[str] | None:
+        """The dotted keys that the sweep varies, where they are known."""
+        return None
+
     def trial_folder(self, trial: TrialKeys) -> Path:
         """Shared by all sweeps that need this training."""
         return self.results / "trials" / trial.key
