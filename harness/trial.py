@@ -17,6 +17,7 @@ Files, each written whole or not at all::
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -36,7 +37,16 @@ from harness.data.ytvis import VideoDataset
 from harness.evaluation import encode_tracks, evaluate, write_results
 from harness.flops import count_encoder
 from harness.image_evaluation import evaluate_images
-from harness.provenance import machine, now
+from harness.loggers import LoggerName, Loggers, open_loggers, training_scalars
+from harness.provenance import (
+    determinism,
+    device_hours,
+    git_state,
+    gpu_driver,
+    machine,
+    now,
+    packages,
+)
 from harness.speed import time_videos
 from harness.train import WEIGHTS, train
 from model import build_model
@@ -70,10 +80,13 @@ class Job(Closed):
     cells: tuple[CellJob, ...]
     device: str
     threads: int | None
+    log: tuple[LoggerName, ...] = ()
+    """Loggers of the training and of its AP"""
 
 
 def run(job: Job) -> None:
     """Do the job, skipping what is there already."""
+    code_state()  # now: the files may change while this process runs what it has loaded
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     for folder in (job.folder / "cells" / cell.key for cell in job.cells):
@@ -83,18 +96,39 @@ def run(job: Job) -> None:
         return
     device = _device(job.device)
     valid = load_scored(job.data, job.config.data)
-    model = _trained_model(job, device)
-    for cell in job.cells:
-        folder = job.folder / "cells" / cell.key
-        window = cell.config.inference.window
-        if job.stage == "train_evaluate":
-            emit("stage", name=f"evaluate T={window}")
-            _evaluate(model, valid, cell.config, folder, device)
-        else:
-            emit("stage", name=f"time T={window}")
-            speed = dataclasses.asdict(time_videos(model, valid, cell.config, device))
-            write_json(folder / "speed.json", {**speed, **_conditions(device)})
-        emit("cell", cell=cell.key)
+    log = job.log if job.stage == "train_evaluate" else ()
+    name = f"{job.config.model.encoder} seed {job.seed} {job.trial}"
+    with open_loggers(log, job.folder, job.trial, name, job.config.model_dump(mode="json")) as loggers:
+        model = _trained_model(job, device, loggers)
+        for cell in job.cells:
+            _do_cell(job, cell, model, valid, device, loggers)
+    if log:
+        _record_loggers(job.folder / "trial.json", loggers.states())
+
+
+def _record_loggers(path: Path, states: dict[str, str]) -> None:
+    """Add to ``trial.json`` how each logger fared; what failed in an earlier process stays on record."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    failed = {name: state for name, state in record.get("loggers", {}).items() if state != "on"}
+    write_json(path, {**record, "loggers": {**record.get("loggers", {}), **states, **failed}})
+
+
+def _do_cell(
+    job: Job, cell: CellJob, model: ClipModel, valid: VideoDataset, device: torch.device, loggers: Loggers
+) -> None:
+    """Evaluate the cell, or time it."""
+    folder = job.folder / "cells" / cell.key
+    inference = cell.config.inference
+    if job.stage == "train_evaluate":
+        emit("stage", name=f"evaluate T={inference.window}")
+        percent = _evaluate(model, valid, cell.config, folder, device)
+        place = f"valid/T{inference.window}_S{inference.stride}_{cell.key}"
+        loggers.result(job.config.train.steps, {f"{place}/{name}": percent[name] for name in percent})
+    else:
+        emit("stage", name=f"time T={inference.window}")
+        speed = dataclasses.asdict(time_videos(model, valid, cell.config, device))
+        write_json(folder / "speed.json", {**speed, **_conditions(device)})
+    emit("cell", cell=cell.key)
 
 
 def _count(job: Job) -> None:
@@ -120,7 +154,7 @@ def _device(wanted: str) -> torch.device:
     return device
 
 
-def _trained_model(job: Job, device: torch.device) -> ClipModel:
+def _trained_model(job: Job, device: torch.device, loggers: Loggers) -> ClipModel:
     """The trial's weights: loaded if the training is finished, trained otherwise."""
     if (job.folder / "trial.json").is_file():
         model = build_model(job.config.model).to(device)
@@ -138,17 +172,23 @@ def _trained_model(job: Job, device: torch.device) -> ClipModel:
 
     def progress(done: int, steps: int, loss: float) -> None:
         emit("step", done=done, steps=steps, loss=round(loss, 4))
+        loggers.scalars(done, training_scalars({"loss": loss}))
 
     model = train(job.config, job.seed, dataset, job.folder, job.trial, device, progress, job.initial_weights)
+    seconds, processes = time.perf_counter() - started, 1
     record = {
         "trial": job.trial,
         "seed": job.seed,
         "config": job.config.model_dump(mode="json"),
         "train_started": started_at,
         "train_finished": now(),
-        "train_seconds": round(time.perf_counter() - started, 3),
+        "train_seconds": round(seconds, 3),
+        "train_processes": processes,
+        "device_hours": device_hours(seconds, processes),
+        "data_checksum": dataset.checksum(),
         "initial_weights": None if job.initial_weights is None else str(job.initial_weights),
         "start": weights_metadata(job.folder / WEIGHTS).get("start"),
+        "packages": packages(),
         **_conditions(device),
     }
     write_json(job.folder / "trial.json", record)
@@ -157,8 +197,8 @@ def _trained_model(job: Job, device: torch.device) -> ClipModel:
 
 def _evaluate(
     model: ClipModel, dataset: VideoDataset, config: TrialConfig, folder: Path, device: torch.device
-) -> None:
-    """Predict every video, write ``results.json``, score it."""
+) -> dict[str, float | None]:
+    """Predict every video, write ``results.json``, score it; returns AP and the like, in percent."""
     results: list[dict[str, Any]] = []
     for video in dataset.videos:
         frames = torch.from_numpy(dataset.frames(video, range(video.length)))
@@ -192,10 +232,17 @@ def _evaluate(
         **_conditions(device),
     }
     write_json(folder / "metrics.json", record)
+    return percent
+
+
+@functools.cache
+def code_state() -> dict[str, Any]:
+    """The checkout as it was when this process first asked."""
+    return git_state()
 
 
 def _conditions(device: torch.device) -> dict[str, Any]:
-    """Device, threads and packages of this process."""
+    """Code, device, threads and packages of this process."""
     cuda = device.type == "cuda"
     host = machine()
     return {
@@ -206,6 +253,9 @@ def _conditions(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda_version": torch.version.cuda if cuda else None,
         "tf32": torch.backends.cuda.matmul.allow_tf32 if cuda else None,
+        "gpu_driver": gpu_driver() if cuda else None,
+        "determinism": determinism(),
+        **code_state(),
         **host,
     }
 
