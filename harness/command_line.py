@@ -124,6 +124,35 @@ def validate(
         print(f"written: {upload}")
 
 
+def show(
+    trial: Annotated[
+        str,
+        typer.Argument(help="A trial's key or the beginning of it, a cell's key, or a label: 'ifc seed 0'."),
+    ],
+    results: Results = Path("results"),
+    sweep: Annotated[
+        str | None, typer.Option(help="Look in this sweep alone: table3a, or table3a/tiny.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one json object.")] = False,
+) -> None:
+    """All that is known of one trial: state, results, provenance, and the commands that repeat it."""
+    import json
+
+    from harness.engine.manifest import load_manifests
+    from harness.show.find import find_trial
+    from harness.show.record import gather
+    from harness.show.text import print_trial
+
+    manifests, spoilt = load_manifests(results)
+    for line in spoilt:
+        print(f"warning: {line}", file=sys.stderr)
+    record = gather(find_trial(trial, results, manifests, sweep), results)
+    if as_json:
+        print(json.dumps(record, indent=1))
+    else:
+        print_trial(record, Console(highlight=False, soft_wrap=True))
+
+
 def sweep_command(arguments: list[str] | None = None) -> None:
     """Entry point of ``run_sweep.py``."""
     app = _app()
@@ -137,11 +166,12 @@ def harness_command(arguments: list[str] | None = None) -> None:
     app.callback()(_beside_sweeps)
     app.command("convert")(convert_weights)
     app.command("validate")(validate)
+    app.command("show")(show)
     sys.exit(_status_of(app, arguments))
 
 
 def _beside_sweeps() -> None:
-    """What goes with sweeps: weights and result files."""
+    """What goes with sweeps: trials, weights and result files."""
 
 
 def _app() -> typer.Typer:
