@@ -33,7 +33,7 @@ PIP_NAMES: dict[LoggerName, str] = {
 PROJECT_NAME = "ifc-ablations"
 """Project (W&B) and experiment (MLflow) of the runs, unless the services' own variables say otherwise"""
 CLOSE_SECONDS = 30.0
-"""Longest wait for a logger at the end of a trial"""
+"""Longest wait for all loggers at the end of a trial"""
 
 
 class Logger(Protocol):
@@ -217,10 +217,13 @@ class Guarded:
         if self.ended is None:
             self._waiting.put((kind, step, dict(values)))
 
-    def close(self) -> None:
-        """Wait until everything is written, but not for ever."""
+    def finish(self) -> None:
+        """Nothing more comes."""
         self._waiting.put(None)
-        self._thread.join(CLOSE_SECONDS)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until everything is written, but no longer than this."""
+        self._thread.join(max(0.0, seconds))
         if self._thread.is_alive():
             self._end(f"did not finish within {CLOSE_SECONDS:g} s")
 
@@ -262,9 +265,12 @@ class Loggers:
         return {log.name: "on" if log.ended is None else f"ended: {log.ended}" for log in self._loggers}
 
     def close(self) -> None:
-        """Close all."""
+        """Close all, side by side."""
+        deadline = time.monotonic() + CLOSE_SECONDS
         for logger in self._loggers:
-            logger.close()
+            logger.finish()
+        for logger in self._loggers:
+            logger.wait(deadline - time.monotonic())
 
 
 @contextmanager

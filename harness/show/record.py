@@ -50,7 +50,7 @@ def gather(found: Found, results: Path) -> Json:
         "cells": cells,
         "provenance": {
             "training": {key: trial.get(key) for key in CONDITIONS} if trial else None,
-            "train_data": sorted({use.manifest.data or "embedded" for use in found.uses}),
+            "data": sorted({use.manifest.data or "embedded" for use in found.uses}),
             "initial_weights": trial.get("initial_weights"),
             "code": found.uses[0].manifest.code if found.uses else {},
             "packages": trial.get("packages", {}),

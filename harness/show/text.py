@@ -9,6 +9,7 @@ import yaml
 from rich.console import Console
 from tabulate import tabulate
 
+from harness.show.record import CONDITIONS
 from harness.store import METRIC_COLUMNS
 
 Json = dict[str, Any]
@@ -36,7 +37,8 @@ def print_trial(record: Json, console: Console) -> None:
     say.head("Cost")
     say.pairs((key, value) for key, value in record["cost"].items() if value is not None)
     say.head("Configuration")
-    say.line(yaml.safe_dump(record["config"], sort_keys=False).rstrip() if record["config"] else "not known")
+    config = yaml.safe_dump(record["config"], sort_keys=False)
+    say.line(config.rstrip() if record["config"] else "not known")
     say.head("Files")
     say.table([[file["file"], f"{file['bytes']:,}"] for file in record["files"]], ["file", "bytes"])
     say.head("Repeat")
@@ -150,19 +152,23 @@ def _cell_table(cells: list[Json]) -> tuple[list[list[Any]], list[str]]:
 
 
 def _provenance(record: Json, say: Sections) -> None:
-    """Conditions of training and evaluation side by side, then what only a training has."""
+    """Conditions of training and evaluation, once where they agree; then what only a training has."""
     found = record["provenance"]
     trained = found["training"] or {}
     evaluated = [cell["conditions"] for cell in record["cells"] if cell["conditions"]]
-    names = list(trained) or [name for name in (evaluated[0] if evaluated else {}) if name != "at"]
-    rows = []
-    for name in names:
-        values = list(dict.fromkeys(str(made.get(name)) for made in evaluated if made.get(name) is not None))
-        rows.append([name, trained.get(name), "; ".join(values)])
-    for stage, version in found["code"].items():
-        rows.append(["code version", version, ""] if stage == "training" else ["code version", "", version])
-    say.table([row for row in rows if row[1] is not None or row[2]], ["", "training", "evaluation"])
-    say.line(f"data: {', '.join(found['train_data']) or 'not known'}")
+    lines = []
+    for name in CONDITIONS:
+        of_training = [str(trained[name])] if trained.get(name) is not None else []
+        values = [str(made[name]) for made in evaluated if made.get(name) is not None]
+        of_evaluation = list(dict.fromkeys(values))
+        if of_training == of_evaluation:
+            lines += [(name, value) for value in of_training]
+        else:
+            lines += [(f"{name} (training)", value) for value in of_training]
+            lines += [(f"{name} (evaluation)", value) for value in of_evaluation]
+    lines += [(f"code version ({stage})", version) for stage, version in found["code"].items()]
+    say.pairs(lines)
+    say.line(f"data: {', '.join(found['data']) or 'not known'}")
     say.line(f"initial weights: {found['initial_weights'] or 'random'}")
     if found["packages"]:
         say.line("packages: " + ", ".join(f"{name} {version}" for name, version in found["packages"].items()))
