@@ -26,18 +26,17 @@ Files, each written whole or not at all::
     cells/<cell>/metrics.json  AP and its conditions
     cells/<cell>/speed.json    FPS and its conditions
     cells/<cell>/flops.json    multiply-adds of the encoder (needs no training and no data)
+    logs/<logger>/             of optional loggers
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import select
 import signal
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 from typing import Any, Literal
@@ -46,23 +45,23 @@ import torch
 from pydantic import ValidationError
 
 from harness.config import Closed, TrialConfig
-from harness.data.clips import resize_frames
-from harness.data.splits import load_scored, load_training
-from harness.data.ytvis import VideoDataset
+from harness.data.splits import load_scored
 from harness.distributed import Processes
-from harness.evaluation import encode_tracks, evaluate, write_results
-from harness.flops import count_encoder
-from harness.image_evaluation import evaluate_images
+from harness.loggers import LoggerName, open_loggers
 from harness.memory import is_out_of_memory, peak_memory
-from harness.provenance import machine, now
-from harness.speed import time_videos
-from harness.train import WEIGHTS, Step, TrialInterruptedError, train
-from model import build_model
-from model.checkpoint import load_weights, weights_metadata
-from model.clip_model import ClipModel
+from harness.provenance import code_versions
+from harness.stages import (
+    Voice,
+    code_state,
+    count,
+    evaluate_cell,
+    load_trained,
+    record_loggers,
+    time_cell,
+    train_model,
+)
+from harness.train import TrialInterruptedError
 from model.errors import InputError
-from model.inference import segment_video
-from model.whole_file import whole_file
 
 FAILED_STATUS = 1
 INPUT_ERROR_STATUS = 2
@@ -90,6 +89,10 @@ class Job(Closed):
     cells: tuple[CellJob, ...]
     device: str
     threads: int | None
+    log: tuple[LoggerName, ...] = ()
+    """Loggers of the training and of its AP"""
+    code: tuple[str, str] | None = None
+    """Versions of the code for training and evaluation that the identities stand for"""
 
 
 class StopRequest:
@@ -115,6 +118,8 @@ class StopRequest:
 
 def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest) -> None:
     """Do the job, skipping what is there already. Processes other than the first only help to train."""
+    _check_code(job)
+    code_state()  # now: the files may change while this process runs what it has loaded
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     trains = job.stage == "train_evaluate" and not (job.folder / "trial.json").is_file()
@@ -122,40 +127,45 @@ def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest)
         return
     for folder in (job.folder / "cells" / cell.key for cell in job.cells):
         folder.mkdir(parents=True, exist_ok=True)
+    voice = Voice(emit, stop.check)
     if job.stage == "count":
-        _count(job, stop)
+        for cell in job.cells:
+            count(cell.config, job.folder / "cells" / cell.key, voice)
+            emit("cell", cell=cell.key)
         return
     valid = load_scored(job.data, job.config.data)
-    model = _train(job, device, processes, stop) if trains else _load(job, device)
-    if processes.rank > 0:
-        return
-    for cell in job.cells:
-        stop.check()
-        folder = job.folder / "cells" / cell.key
-        window = cell.config.inference.window
-        if job.stage == "train_evaluate":
-            emit("stage", name=f"evaluate T={window}")
-            _evaluate(model, valid, cell.config, folder, device, stop)
+    first = processes.rank == 0
+    log = job.log if job.stage == "train_evaluate" and first else ()
+    name = f"{job.config.model.encoder} seed {job.seed} {job.trial}"
+    with open_loggers(log, job.folder, job.trial, name, job.config.model_dump(mode="json")) as loggers:
+        if trains:
+            identity = (job.trial, job.seed, job.config)
+            start = (job.data, job.initial_weights)
+            asked = lambda: stop.asked  # noqa: E731
+            model = train_model(identity, start, job.folder, device, processes, loggers, voice, asked)
         else:
-            emit("stage", name=f"time T={window}")
-            speed = time_videos(
-                model, valid, cell.config, device, lambda done: emit("pass", done=done), stop.check
-            )
-            write_json(folder / "speed.json", {**dataclasses.asdict(speed), **_conditions(device)})
-        emit("cell", cell=cell.key)
+            model = load_trained(job.trial, job.config, job.folder, device)
+        for cell in job.cells if first else ():
+            stop.check()
+            folder = job.folder / "cells" / cell.key
+            if job.stage == "train_evaluate":
+                percent = evaluate_cell(model, valid, cell.config, folder, device, voice)
+                inference = cell.config.inference
+                place = f"valid/T{inference.window}_S{inference.stride}_{cell.key}"
+                loggers.result(job.config.train.steps, {f"{place}/{key}": percent[key] for key in percent})
+            else:
+                time_cell(model, valid, cell.config, folder, device, voice)
+            emit("cell", cell=cell.key)
+    if log:
+        record_loggers(job.folder / "trial.json", loggers.states())
 
 
-def _count(job: Job, stop: StopRequest) -> None:
-    """Multiply-adds of every cell, on a device without memory: nothing is trained, no data is read."""
-    for cell in job.cells:
-        stop.check()
-        window = cell.config.inference.window
-        emit("stage", name=f"count T={window}")
-        multiply_adds = count_encoder(cell.config.model, cell.config.flops.size, window)
-        record = {"flops_g": multiply_adds / 1e9, "multiply_adds": multiply_adds}
-        folder = job.folder / "cells" / cell.key
-        write_json(folder / "flops.json", {**record, "counted": now(), **_conditions(torch.device("cpu"))})
-        emit("cell", cell=cell.key)
+def _check_code(job: Job) -> None:
+    """The job's identities stand for the code as it was when the run began: other code is not that trial."""
+    if job.code is not None and job.code != code_versions():
+        raise InputError(
+            f"trial {job.trial}: the code has changed since this run was planned; start the command again"
+        )
 
 
 def _device(job: Job, processes: Processes) -> torch.device:
@@ -177,136 +187,6 @@ def _device(job: Job, processes: Processes) -> torch.device:
             f"--device: {job.device!r}: this machine has {devices} CUDA devices that torch can use{for_whom}"
         )
     return torch.device("cuda", processes.local_rank) if processes.count > 1 else device
-
-
-def _load(job: Job, device: torch.device) -> ClipModel:
-    """The weights of a finished training."""
-    model = build_model(job.config.model).to(device)
-    try:
-        load_weights(model, job.folder / WEIGHTS)
-        found = weights_metadata(job.folder / WEIGHTS).get("identity")
-    except InputError as error:
-        raise InputError(f"delete {job.folder} to train again: {error}") from None
-    if found != job.trial:
-        raise InputError(f"delete {job.folder} to train again: {WEIGHTS} is of training {found}")
-    return model.eval()
-
-
-def _train(job: Job, device: torch.device, processes: Processes, stop: StopRequest) -> ClipModel:
-    """Train, or go on with it; at the end ``trial.json`` tells how it went."""
-    started, started_at = time.perf_counter(), now()
-
-    def progress(step: Step) -> None:
-        losses = {name: round(value, 6) for name, value in step.losses.items()}
-        emit("step", **{**step._asdict(), "loss": round(step.loss, 4), "losses": losses})
-
-    first = processes.rank == 0
-    if first:
-        emit("stage", name="train")
-    dataset = load_training(job.data, job.config.data)
-    processes.join(device)
-    model = train(
-        job.config,
-        job.seed,
-        dataset,
-        job.folder,
-        job.trial,
-        device,
-        progress if first else lambda step: None,
-        job.initial_weights,
-        lambda: stop.asked,
-        processes,
-    )
-    peak, kind = peak_memory(device)
-    if peak is not None:
-        peak = processes.largest(peak)
-    processes.leave()
-    if not first:
-        return model
-    record = {
-        "trial": job.trial,
-        "seed": job.seed,
-        "config": job.config.model_dump(mode="json"),
-        "train_started": started_at,
-        "train_finished": now(),
-        "train_seconds": round(time.perf_counter() - started, 3),
-        "train_processes": processes.count,
-        "trial_peak_memory_gb": peak,
-        "trial_peak_memory_kind": kind,
-        "initial_weights": None if job.initial_weights is None else str(job.initial_weights),
-        "start": weights_metadata(job.folder / WEIGHTS).get("start"),
-        **_conditions(device),
-    }
-    write_json(job.folder / "trial.json", record)
-    return model
-
-
-def _evaluate(
-    model: ClipModel,
-    dataset: VideoDataset,
-    config: TrialConfig,
-    folder: Path,
-    device: torch.device,
-    stop: StopRequest,
-) -> None:
-    """Predict every video, write ``results.json``, score it."""
-    results: list[dict[str, Any]] = []
-    for done, video in enumerate(dataset.videos, 1):
-        stop.check()
-        frames = torch.from_numpy(dataset.frames(video, range(video.length)))
-        frames = resize_frames(frames, **config.inference.resizing())
-        size = (video.height, video.width)
-        try:
-            tracks = segment_video(model, frames, output_size=size, **config.inference.arguments())
-        except FloatingPointError as error:
-            raise FloatingPointError(f"video {video.video_id}: {error}") from None
-        categories = [dataset.categories[label].id for label in tracks["labels"].tolist()]
-        owners = tracks["tracks"].tolist()
-        results += encode_tracks(
-            video.video_id,
-            tracks["scores"].tolist(),
-            categories,
-            tracks["masks"].numpy(),
-            mask_index=[owners.index(owner) for owner in owners],  # results of a track share its masks
-        )
-        emit("video", done=done, of=len(dataset.videos))
-    write_results(folder / "results.json", results)
-    score = evaluate_images if dataset.is_images else evaluate
-    metrics = score(dataset.ground_truth(), results)
-    # The evaluator says -1 where nothing can be scored; that is no percentage.
-    names = ("AP", "AP50", "AP75", "AR1", "AR10")
-    percent = {name: 100 * metrics[name] if metrics[name] >= 0 else None for name in names}
-    record = {
-        **percent,
-        "results": len(results),
-        "scored_videos": len(dataset.videos),
-        "data_checksum": dataset.checksum(),
-        "evaluated": now(),
-        **_conditions(device),
-    }
-    write_json(folder / "metrics.json", record)
-
-
-def _conditions(device: torch.device) -> dict[str, Any]:
-    """Device, threads and packages of this process."""
-    cuda = device.type == "cuda"
-    host = machine()
-    return {
-        "device": str(device),
-        "hardware": torch.cuda.get_device_name(device)
-        if cuda
-        else f"{host['cpu']}, {host['cpu_count']} cores",
-        "threads": torch.get_num_threads(),
-        "cuda_version": torch.version.cuda if cuda else None,
-        "tf32": torch.backends.cuda.matmul.allow_tf32 if cuda else None,
-        **host,
-    }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a small json file, whole or not at all."""
-    with whole_file(path) as draft:
-        draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def emit(event: str, **fields: Any) -> None:

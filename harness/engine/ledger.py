@@ -10,7 +10,8 @@ from harness.engine.attempts import Attempt, attempts_of
 from harness.engine.plan import Plan
 from harness.engine.runners import Observer
 from harness.engine.states import FAILURES, CellStates
-from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version, now
+from harness.provenance import code_versions, now
+from harness.row_schema import COLUMNS
 from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, OddFile, write_row
 from harness.sweep import Cell, Trial
 
@@ -83,7 +84,7 @@ class Ledger(CellStates[Plan]):
             return None
         found: dict[str, Any] = {}
         for record in records:
-            found |= record or {}
+            found |= {name: value for name, value in (record or {}).items() if name in COLUMNS}
         if not self.plan.trains:
             return found
         trained = json.loads((self.plan.trial_folder(trial) / "trial.json").read_text(encoding="utf-8"))
@@ -114,7 +115,7 @@ class Ledger(CellStates[Plan]):
             "initial_weights": plan.weights.name(cell.config) if plan.trains else None,
             "train_data": plan.source.train_identity,
             "valid_data": plan.source.valid_identity,
-            "code_version": f"{code_version(TRAINING_CODE)}-{code_version(EVALUATION_CODE)}",
+            "code_version": "-".join(code_versions()),
             "host": owner.get("host"),
             "executor": owner.get("executor"),
             "attempt": attempts[-1].number if attempts else None,

@@ -20,6 +20,7 @@ from harness.engine.trial_files import STAGES as STAGES
 from harness.engine.trial_files import Stage as Stage
 from harness.engine.trial_files import TrialFiles
 from harness.grid import Grid
+from harness.loggers import check_installed, check_names
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
 from harness.sweep import Cell, Identities, Trial, seeds_of, trials_of
 from harness.sweep_file import Measure, ScaleFile, SweepFile, load_scale, load_sweep, scale_file
@@ -234,6 +235,8 @@ def _check_choices(options: Options) -> None:
     """Refuse names that mean nothing before anything is read."""
     if options.executor not in EXECUTORS:
         raise InputError(f"--executor: {options.executor!r}: allowed: {', '.join(EXECUTORS)}")
+    if options.log is not None:
+        check_installed(check_names(options.log))
     for name in options.retry.split(",") if options.retry is not None else ():
         if name.strip() not in FAILURES:
             raise InputError(f"--retry: {name!r}: allowed: {', '.join(FAILURES)}, with commas between them")

@@ -15,12 +15,14 @@ from rich.console import Console
 
 from harness.engine.executors import make_executor
 from harness.engine.ledger import Ledger
+from harness.engine.manifest import write_manifest
 from harness.engine.plan import FAILURES, Options, Plan
 from harness.engine.processes import Limits
 from harness.engine.progress import WorkLeft, show
 from harness.engine.runners import Observer
 from harness.engine.seats import cores, device_of, visible_gpus
 from harness.engine.work import Work
+from harness.loggers import check_names
 from harness.store import set_aside
 from model.errors import InputError
 
@@ -38,12 +40,14 @@ def run(plan: Plan, console: Console) -> bool:
         _make_writable(options)
         for odd in set_aside(plan.rows, {cell.key for trial in plan.trials for cell in trial.cells}):
             console.print(str(odd), markup=False)
+        write_manifest(plan)
         for trial in plan.chosen:
             ledger.update(trial, observer)
         cache = options.results / "datasets"
         data = plan.source.root(cache, _generating(console)) if plan.trains else cache
         limits = Limits(options.timeout, options.silence)
-        work = Work(ledger, data, stage_threads(plan), options.processes, limits, options.executor)
+        threads, loggers = stage_threads(plan), check_names(options.log) if options.log else ()
+        work = Work(ledger, data, threads, options.processes, limits, options.executor, loggers)
         with _terminated_like_interrupted(), show(console, _work_left(ledger)) as progress:
             progress.cells(*ledger.count())
             try:

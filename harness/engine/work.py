@@ -19,7 +19,7 @@ from harness.engine.plan import FAILURES, RECORDS, Stage
 from harness.engine.processes import Command, Ended, Limits, supervise
 from harness.engine.runners import SILENCE_SECONDS, Observer, Runner
 from harness.engine.seats import Seat, cores, on_this_machine
-from harness.provenance import hardware, machine, now
+from harness.provenance import code_versions, hardware, machine, now
 from harness.sweep import Cell, Trial
 from model.errors import InputError
 
@@ -50,6 +50,9 @@ class Work:
     """Of one training; several share its batches"""
     limits: Limits = field(default_factory=Limits)
     executor: str = "local"
+    loggers: tuple[str, ...] = ()
+    code: tuple[str, str] = field(default_factory=code_versions)
+    """Of training and evaluation, as it was when the run was planned"""
 
 
 @dataclass
@@ -182,6 +185,8 @@ class _Process:
             "cells": cells,
             "device": seat.device,
             "threads": threads,
+            "log": list(self.work.loggers),
+            "code": list(self.work.code),
         }
 
     def _must_end(self) -> bool:
