@@ -54,6 +54,10 @@ ExecutorName = Annotated[str, typer.Option("--executor", help="Where trials run:
 Resources = Annotated[
     str | None, typer.Option(help="What slurm or ray is asked for, such as partition=gpu,time=1440.")
 ]
+Log = Annotated[
+    str | None,
+    typer.Option(help="Loggers of trainings: tensorboard, wandb, mlflow, with commas between them."),
+]
 Processes = Annotated[int, typer.Option(min=1, help="Processes (GPUs) that share one training.")]
 Source = Annotated[Path, typer.Argument(help="A weights file of any layout that load_weights reads.")]
 Target = Annotated[Path, typer.Argument(help="Own: .safetensors; published: .pth; detectron2: .pkl or .pth.")]
@@ -83,6 +87,7 @@ def run_sweep(
     fail_fast: FailFast = False,
     timeout: Timeout = None,
     silence: Silence = "30m",
+    log: Log = None,
     report_only: ReportOnly = False,
 ) -> None:
     """Train, evaluate and time every trial of SWEEP, then write its tables and figures.
@@ -111,6 +116,7 @@ def run_sweep(
         None if silence == "never" else seconds("--silence", silence),
         executor,
         resources,
+        log,
     )
     plan = make_plan(options, lacking=dry_run)
     if dry_run:
@@ -119,7 +125,7 @@ def run_sweep(
     from harness.engine.run import is_complete, run
     from harness.report.sweep_report import report_plan
 
-    complete = is_complete(plan) if report_only else run(plan, console)
+    complete = is_complete(plan, console) if report_only else run(plan, console)
     report_plan(plan, console, anew=report_only)
     if not complete:
         raise typer.Exit(1)
@@ -173,6 +179,65 @@ def validate(
         print(f"written: {upload}")
 
 
+def show(
+    trial: Annotated[
+        str,
+        typer.Argument(help="A trial's key or the beginning of it, a cell's key, or a label: 'ifc seed 0'."),
+    ],
+    results: Results = Path("results"),
+    sweep: Annotated[
+        str | None, typer.Option(help="Look in this sweep alone: table3a, or table3a/tiny.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one json object.")] = False,
+) -> None:
+    """All that is known of one trial: state, results, provenance, and the commands that repeat it."""
+    import json
+
+    from harness.engine.manifest import load_manifests
+    from harness.show.find import find_trial
+    from harness.show.record import gather
+    from harness.show.text import print_trial
+
+    manifests, spoilt = load_manifests(results)
+    for line in spoilt:
+        print(f"warning: {line}", file=sys.stderr)
+    record = gather(find_trial(trial, results, manifests, sweep), results)
+    if as_json:
+        print(json.dumps(record, indent=1))
+    else:
+        print_trial(record, Console(highlight=False, soft_wrap=True))
+
+
+def status(
+    sweep: Annotated[
+        str | None, typer.Argument(help="A sweep's name, name/scale or file; by default every sweep.")
+    ] = None,
+    results: Results = Path("results"),
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one json list.")] = False,
+) -> None:
+    """Sweeps at a glance: what is done, who runs what, what failed and why. Exit status 1: a cell is missing."""
+    from harness.engine import status as engine_status
+    from harness.engine.runners import Observer
+
+    observer = Observer(results)
+    manifests, spoilt = engine_status.find_sweeps(results, sweep)
+    for line in spoilt:
+        print(f"warning: {line}", file=sys.stderr)
+
+    def look() -> list[engine_status.SweepStatus]:
+        return [engine_status.look(manifest, results, observer) for manifest in manifests]
+
+    console = Console(highlight=False, soft_wrap=True)
+    found = engine_status.watch(look, console) if watch else look()
+    if as_json:
+        print(engine_status.as_json(found))
+    elif not watch:
+        engine_status.show_status(found, console)
+    if not all(each.complete for each in found):
+        raise typer.Exit(1)
+
+
 def sweep_command(arguments: list[str] | None = None) -> None:
     """Entry point of ``run_sweep.py``."""
     app = _app()
@@ -186,11 +251,13 @@ def harness_command(arguments: list[str] | None = None) -> None:
     app.callback()(_beside_sweeps)
     app.command("convert")(convert_weights)
     app.command("validate")(validate)
+    app.command("show")(show)
+    app.command("status")(status)
     sys.exit(_status_of(app, arguments))
 
 
 def _beside_sweeps() -> None:
-    """What goes with sweeps: weights and result files."""
+    """What goes with sweeps: trials, weights and result files."""
 
 
 def _app() -> typer.Typer:

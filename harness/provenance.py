@@ -8,15 +8,23 @@ import hashlib
 import io
 import os
 import platform
+import re
+import stat
 import subprocess
 import tokenize
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
+GIT_SECONDS = 20
+"""Longest wait for git, or for the driver's own tool"""
+HASHED_FILE_BYTES = 2**20
+"""A changed file that is larger counts by name and size"""
+HASHED_BYTES = 64 * 2**20
+"""So many bytes of changed files are read at most"""
 
 # What a trained model depends on; anything else may change without a new training.
 TRAINING_CODE = (
@@ -40,6 +48,7 @@ TRAINING_CODE = (
     "harness/data/polygons.py",
     "harness/data/rle.py",
     "harness/data/ytvis.py",
+    "harness/distributed.py",
     "harness/train.py",
 )
 # What an AP or a FPS depends on besides the weights.
@@ -52,7 +61,9 @@ EVALUATION_CODE = (
     "harness/evaluation.py",
     "harness/flops.py",
     "harness/image_evaluation.py",
+    "harness/memory.py",
     "harness/speed.py",
+    "harness/stages.py",
     "harness/trial.py",
 )
 PACKAGES = (
@@ -76,6 +87,11 @@ def code_version(files: Iterable[str]) -> str:
         digest.update(name.encode())
         digest.update(code_only((PROJECT / name).read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:12]
+
+
+def code_versions() -> tuple[str, str]:
+    """Versions of the code that trainings and evaluations depend on."""
+    return code_version(TRAINING_CODE), code_version(EVALUATION_CODE)
 
 
 def code_only(source: str) -> str:
@@ -108,30 +124,126 @@ def code_only(source: str) -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the checkout this code runs from, and whether files differ from it; None outside git."""
+    """Commit of the checkout this code runs from, and what differs from it; None outside git.
 
-    def git(*arguments: str) -> str | None:
+    ``git_diff_hash`` stands for the differences: the same commit and the same hash are the same files. It
+    covers changed, staged and new files that are not ignored; None where nothing differs.
+    """
+    places = (_git("rev-parse", "--show-toplevel", "HEAD") or "").splitlines()
+    status = _git("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames") if places else None
+    if status is None or len(places) != 2:
+        return {
+            "git_commit": places[1] if len(places) == 2 else None,
+            "git_dirty": None,
+            "git_diff_hash": None,
+        }
+    changed = sorted(entry[3:] for entry in status.split("\0") if entry)
+    return {
+        "git_commit": places[1],
+        "git_dirty": bool(changed),
+        "git_diff_hash": _files_hash(Path(places[0]), changed) if changed else None,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints, here; None where it fails or takes too long."""
+    # Processes that start together must not wait for each other's lock on the index.
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=PROJECT, env=environment, capture_output=True, timeout=GIT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return os.fsdecode(done.stdout).removesuffix("\n") if done.returncode == 0 else None
+
+
+def _files_hash(root: Path, names: list[str]) -> str:
+    """A hash of these files' names, modes and bytes; of large files, or past a bound, sizes."""
+    digest = hashlib.sha256()
+    left = HASHED_BYTES
+    for name in names:
+        path = root / name
+        digest.update(os.fsencode(name) + b"\0")
         try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=20
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    status = git("status", "--porcelain")
-    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
+            found = path.lstat()
+            if stat.S_ISLNK(found.st_mode):
+                content = os.fsencode(path.readlink())
+            elif stat.S_ISREG(found.st_mode) and found.st_size <= min(left, HASHED_FILE_BYTES):
+                content = path.read_bytes()
+                left -= len(content)
+            else:
+                content = f"{found.st_size} bytes".encode()
+        except OSError:  # removed, or not ours to read
+            digest.update(b"absent\0")
+            continue
+        digest.update(f"{found.st_mode & 0o170111:o} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def machine() -> dict[str, Any]:
     """The processor and the packages of this process."""
     return {
+        "host": platform.node(),
         "cpu": cpu_name(),
-        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_count": os.cpu_count(),  # of the machine: a trial may be pinned to a part of them
         "platform": platform.platform(),
         "python_version": platform.python_version(),
         **{f"{name}_version": version(name) for name in PACKAGES},
     }
+
+
+def packages() -> dict[str, str]:
+    """Version of every installed distribution, by name."""
+    found: dict[str, str] = {}
+    for distribution in distributions():
+        # A broken installation may have no name. The first on the path is the one that is imported.
+        name: str | None = distribution.metadata["Name"]
+        if name:
+            found.setdefault(name.lower().replace("_", "-"), distribution.version)
+    return dict(sorted(found.items()))
+
+
+def gpu_driver() -> str | None:
+    """Version of the NVIDIA driver, without asking torch; None where there is none."""
+    try:
+        return driver_of(Path("/proc/driver/nvidia/version").read_text(encoding="utf-8"))
+    except OSError:
+        pass
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:  # where the kernel's file is not shown, as in some containers
+        done = subprocess.run(query, capture_output=True, text=True, timeout=GIT_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return driver_of(done.stdout) if done.returncode == 0 else None
+
+
+def driver_of(text: str) -> str | None:
+    """The first thing in a driver's own words that looks like its version, such as 550.54.15."""
+    found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text)
+    return found.group() if found else None
+
+
+def determinism() -> str:
+    """How far this process may vary between runs: torch's switches, in one line."""
+    import torch  # late: a dry run names code versions only
+
+    switches = {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn.deterministic": torch.backends.cudnn.deterministic,
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+        "matmul.tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn.tf32": torch.backends.cudnn.allow_tf32,
+    }
+    words = [f"{name}={'on' if switch else 'off'}" for name, switch in switches.items()]
+    words.append(f"float32_matmul_precision={torch.get_float32_matmul_precision()}")
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    return " ".join(words if workspace is None else [*words, f"CUBLAS_WORKSPACE_CONFIG={workspace}"])
+
+
+def device_hours(seconds: float, processes: int) -> float:
+    """Hours of a device, each process having one: a GPU, or its share of a CPU."""
+    return round(seconds * processes / 3600, 6)
 
 
 def hardware(device: str) -> str:

@@ -8,10 +8,9 @@ resizing, RLE encoding and scoring are outside.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from harness.config import TrialConfig
 from harness.data.clips import resize_frames
 from harness.data.ytvis import VideoDataset
+from harness.memory import peak_memory, reset_peak_memory
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import segment_video
@@ -41,42 +41,55 @@ class Speed:
     """Tracks of one pass; they drive tracking and upsampling, so FPS depends on them"""
 
 
-def time_videos(model: ClipModel, dataset: VideoDataset, config: TrialConfig, device: torch.device) -> Speed:
+def time_videos(
+    model: ClipModel,
+    dataset: VideoDataset,
+    config: TrialConfig,
+    device: torch.device,
+    passed: Callable[[int], None] = lambda done: None,
+    check: Callable[[], None] = lambda: None,
+) -> Speed:
     """Time inference over the first videos of ``dataset``: one warm-up pass, then the timed ones.
 
     Videos without frames do not count. Every pass sees every video, so the warm-up has seen every shape.
+    ``passed`` is called after every pass, out of the timed region, with the timed passes done (0 after the
+    warm-up). ``check`` is called before every video, and does next to nothing: it raises to end the timing.
     """
     videos = [video for video in dataset.videos if video.length][: config.speed.videos]
     if not videos:
         raise InputError(f"{dataset.annotation_file}: no video has a frame: nothing to time")
-    decoded = [
-        (
-            resize_frames(
-                torch.from_numpy(dataset.frames(video, range(video.length))), **config.inference.resizing()
-            ),
-            (video.height, video.width),
-        )
-        for video in videos
-    ]
+    decoded: list[tuple[Tensor, tuple[int, int]]] = []
+    for video in videos:
+        check()
+        clip = torch.from_numpy(dataset.frames(video, range(video.length)))
+        clip = resize_frames(clip, **config.inference.resizing())
+        decoded.append((clip, (video.height, video.width)))
     frames = sum(len(clip) for clip, _ in decoded)
-    _reset_peak_memory(device)
-    _, tracks = _pass(model, decoded, config, device)
+    reset_peak_memory(device)
+    _, tracks = _pass(model, decoded, config, device, check)
+    passed(0)
     seconds: list[float] = []
     while len(seconds) < config.speed.passes or sum(seconds) < config.speed.min_seconds:
-        seconds.append(_pass(model, decoded, config, device)[0])
-    peak, kind = _peak_memory(device)
+        seconds.append(_pass(model, decoded, config, device, check)[0])
+        passed(len(seconds))
+    peak, kind = peak_memory(device)
     rates = [frames / second for second in seconds]
     return Speed(statistics.median(rates), rates, frames, peak, kind, tracks)
 
 
 def _pass(
-    model: ClipModel, decoded: list[tuple[Tensor, tuple[int, int]]], config: TrialConfig, device: torch.device
+    model: ClipModel,
+    decoded: list[tuple[Tensor, tuple[int, int]]],
+    config: TrialConfig,
+    device: torch.device,
+    check: Callable[[], None],
 ) -> tuple[float, int]:
     """All videos once: (seconds, tracks found)."""
     tracks = 0
     _synchronize(device)
     started = time.perf_counter()
     for frames, size in decoded:
+        check()
         result = segment_video(model, frames, output_size=size, **config.inference.arguments())
         tracks += len(result["tracks"].unique())
     _synchronize(device)
@@ -86,22 +99,3 @@ def _pass(
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _reset_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif sys.platform == "linux":
-        # 5 resets the high-water mark of the resident set, so that each cell has a peak of its own.
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak_memory(device: torch.device) -> tuple[float | None, str]:
-    """(GB of 1e9 bytes, kind) since the last reset."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9, "cuda allocated"
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e9, "process resident"
-    return None, "unknown"

@@ -88,7 +88,7 @@ class SweepFile(Closed):
             for value in values:
                 if count > 1 and (not isinstance(value, list) or len(value) != count):
                     raise ValueError(f"axes.{name}: {value!r}: allowed: a list of {count} values, one a key")
-            if any(value in values[:place] for place, value in enumerate(values)):
+            if _has_equals(values):
                 raise ValueError(f"axes.{name}: {list(values)} names a value twice")
         keys = self.varied_keys()
         for place, key in enumerate(keys):
@@ -150,6 +150,14 @@ def seed_list(seeds: Seeds, source: str) -> tuple[int, ...]:
             f"{source}: seeds: {seeds!r}: allowed: a count of at least 1, or a list of different numbers >= 0"
         )
     return listed
+
+
+def _has_equals(values: tuple[Any, ...]) -> bool:
+    """Whether two of an axis's values are equal, as 1 and 1.0 are."""
+    try:
+        return len({tuple(value) if isinstance(value, list) else value for value in values}) < len(values)
+    except TypeError:  # mappings, lists of lists
+        return any(value in values[:place] for place, value in enumerate(values))
 
 
 File = TypeVar("File", bound=BaseModel)

@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +16,41 @@ from torch import Tensor, nn
 from harness.config import TrainConfig, TrialConfig
 from harness.data.clips import Batch, ClipSampler, batches
 from harness.data.ytvis import VideoDataset
+from harness.distributed import ALONE, Processes
 from model import build_model
 from model.backbone import ResNet
 from model.checkpoint import Initialised, initialise, save_weights
 from model.clip_model import ClipModel
 from model.errors import InputError
-from model.losses import SetCriterion
+from model.losses import Divisors, SetCriterion
 from model.whole_file import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 LOSSES = "losses.csv"
 
-Progress = Callable[[int, int, float], None]
-"""Called after every step with (steps done, steps in all, loss)."""
+
+class Step(NamedTuple):
+    """What a step that is done tells."""
+
+    done: int
+    steps: int
+    loss: float
+    losses: dict[str, float]
+    """The last layer's losses, unweighted"""
+    learning_rate: float
+    """Of all but the backbone"""
+
+
+Progress = Callable[[Step], None]
 
 
 class TrainingDivergedError(RuntimeError):
     """The loss is no longer finite."""
+
+
+class TrialInterruptedError(Exception):
+    """The trial was asked to stop. What it has saved goes on in another process."""
 
 
 def train(
@@ -43,8 +60,10 @@ def train(
     folder: Path,
     identity: str,
     device: torch.device,
-    progress: Progress = lambda done, steps, loss: None,
+    progress: Progress = lambda step: None,
     initial: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> ClipModel:
     """Train from ``seed``, or go on from the checkpoint in ``folder``, and leave the weights there.
 
@@ -53,10 +72,19 @@ def train(
     stays random and is listed in the weights' metadata (``start``). An interrupted training that goes on ends
     bit for bit where an uninterrupted one does (same machine, same threads).
 
+    ``stop`` is asked between steps; when it says yes, a checkpoint is saved and
+    :class:`TrialInterruptedError` raised.
+
+    ``clips_per_batch`` counts the clips of all ``processes`` together, which have to have joined. Any number
+    of them sees the same batches and has the same losses up to rounding, and may go on from the checkpoint
+    of any other. Only dropout draws anew: with several processes from a stream for each step and process.
+    Process 0 alone writes files; progress and weights are the same in all.
+
     Raises :class:`TrainingDivergedError` on a loss that is not finite, :class:`InputError` on a
-    checkpoint of another training.
+    checkpoint of another training and on batches that cannot be shared out.
     """
     recipe = config.train
+    processes.check_batch(recipe.clips_per_batch)
     torch.manual_seed(stream(seed, "init"))
     model = build_model(config.model)
     start = None if initial is None else start_from(model, initial, recipe)
@@ -69,38 +97,53 @@ def train(
     step = 0
     history: list[list[float]] = []
     if (folder / CHECKPOINT).is_file():
-        step, history = _restore(folder / CHECKPOINT, identity, model, optimizer)
+        step, history = _restore(folder / CHECKPOINT, identity, model, optimizer, device)
 
     sampler = ClipSampler(dataset, recipe, stream(seed, "data"))
     model.train()
-    for batch in batches(sampler, step, recipe.steps, recipe.clips_per_batch):
+    parallel = processes.wrap(model, unused_parameters=config.model.box_head and recipe.matching == "mask")
+    for share in batches(
+        sampler, step, recipe.steps, recipe.clips_per_batch, processes.rank, processes.count
+    ):
         started = time.perf_counter()
+        own = criterion.divisors(share.targets, config.model.num_queries)
+        batch, divisors, stopping = processes.agree(share, own, stop())
+        if stopping:
+            if processes.rank == 0:
+                _save(folder / CHECKPOINT, identity, step, history, model, optimizer, device)
+            processes.wait()
+            raise TrialInterruptedError(f"stopped after step {step} of {recipe.steps}")
+        if processes.count > 1:
+            torch.manual_seed(stream(seed, f"dropout:{step}:{processes.rank}"))
         rate = learning_rate_factor(recipe, step)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
-        losses = _losses(model, criterion, batch, device)
+        losses = _losses(parallel, criterion, batch, divisors, device)
         total = criterion.total(losses)
-        if not math.isfinite(total.item()):
-            raise TrainingDivergedError(f"loss is {total.item()} at step {step + 1} of {recipe.steps}")
+        shown = torch.stack([total, *(losses[name] for name in criterion.weights)]).detach()
+        loss, *parts = processes.add(shown)
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(f"loss is {loss} at step {step + 1} of {recipe.steps}")
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        (processes.count * total).backward()  # the mean over processes makes it the sum of their shares
         norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         if not math.isfinite(norm.item()):
             raise TrainingDivergedError(f"gradient norm is {norm.item()} at step {step + 1}")
         optimizer.step()
         step += 1
-        parts = [losses[name].item() for name in criterion.weights]
-        history.append([step, total.item(), *parts, time.perf_counter() - started])
-        if step % recipe.checkpoint_every == 0 and step < recipe.steps:
-            _save(folder / CHECKPOINT, identity, step, history, model, optimizer)
-        progress(step, recipe.steps, total.item())
+        history.append([step, loss, *parts, time.perf_counter() - started])
+        if step % recipe.checkpoint_every == 0 and step < recipe.steps and processes.rank == 0:
+            _save(folder / CHECKPOINT, identity, step, history, model, optimizer, device)
+        named = dict(zip(criterion.weights, parts, strict=True))
+        progress(Step(step, recipe.steps, loss, named, optimizer.param_groups[0]["lr"]))
 
-    _write_losses(folder / LOSSES, [*criterion.weights], history)
-    metadata = {"config": config.model.model_dump(), "identity": identity}
-    if start is not None:
-        metadata["start"] = start._asdict()
-    save_weights(model, folder / WEIGHTS, metadata)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    if processes.rank == 0:
+        _write_losses(folder / LOSSES, [*criterion.weights], history)
+        metadata = {"config": config.model.model_dump(), "identity": identity}
+        if start is not None:
+            metadata["start"] = start._asdict()
+        save_weights(model, folder / WEIGHTS, metadata)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     return model.eval()
 
 
@@ -162,11 +205,12 @@ def learning_rate_factor(recipe: TrainConfig, step: int) -> float:
 
 
 def _losses(
-    model: ClipModel, criterion: SetCriterion, batch: Batch, device: torch.device
+    model: nn.Module, criterion: SetCriterion, batch: Batch, divisors: Divisors | None, device: torch.device
 ) -> dict[str, Tensor]:
     padding = None if batch.padding is None else batch.padding.to(device)
     targets = [{key: value.to(device) for key, value in target.items()} for target in batch.targets]
-    return criterion(model(batch.frames.to(device), padding), targets)  # type: ignore[no-any-return]
+    outputs = model(batch.frames.to(device), padding)
+    return criterion(outputs, targets, *(divisors or ()))  # type: ignore[no-any-return]
 
 
 def _save(
@@ -176,6 +220,7 @@ def _save(
     history: list[list[float]],
     model: ClipModel,
     optimizer: torch.optim.Optimizer,
+    device: torch.device,
 ) -> None:
     """Everything a resumed training needs, written beside and renamed: never half a checkpoint."""
     state = {
@@ -185,14 +230,14 @@ def _save(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
     with whole_file(path) as draft:
         torch.save(state, draft)
 
 
 def _restore(
-    path: Path, identity: str, model: ClipModel, optimizer: torch.optim.Optimizer
+    path: Path, identity: str, model: ClipModel, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[int, list[list[float]]]:
     """Load a checkpoint in place; returns (step, history)."""
     try:
@@ -207,8 +252,8 @@ def _restore(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
-    if state["random_cuda"]:
-        torch.cuda.set_rng_state_all(state["random_cuda"])
+    if state["random_cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["random_cuda"], device)
     return state["step"], state["history"]
 
 

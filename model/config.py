@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +25,11 @@ def encoder_names() -> tuple[str, ...]:
     loaded = sys.modules.get("model.communication")
     if loaded is not None and hasattr(loaded, "ENCODERS"):
         return tuple(loaded.ENCODERS)
+    return _encoders_in_source()
+
+
+@cache
+def _encoders_in_source() -> tuple[str, ...]:
     source = Path(__file__).with_name("communication.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,15 @@ from model.matching import Match, match_by_boxes, match_by_masks
 Target = Mapping[str, Tensor]
 """``labels`` (n,) int64 and ``masks`` (n, T, H, W) in 0..1, H and W the same in all clips of a batch;
 perhaps ``size`` (2,), the clip's own height and width where its masks are padded; boxes are shares of it"""
+
+
+class Divisors(NamedTuple):
+    """What losses are divided by. Batches that make up one batch have divisors that add up to its own."""
+
+    instances: float
+    """Ground-truth instances, for mask and box losses"""
+    class_weight: float | None
+    """Class weights of all queries, for the class loss; None: those of the batch at hand"""
 
 
 class SetCriterion(nn.Module):
@@ -57,12 +66,17 @@ class SetCriterion(nn.Module):
         if matching == "box":
             self.weights |= {"loss_bbox": box_weight, "loss_giou": giou_weight}
         self.match_dice_weight = dice_weight
+        self.no_object_weight = no_object_weight
         class_weights = torch.ones(num_classes + 1)
         class_weights[-1] = no_object_weight
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(
-        self, outputs: Mapping[str, Any], targets: Sequence[Target], instances: float | None = None
+        self,
+        outputs: Mapping[str, Any],
+        targets: Sequence[Target],
+        instances: float | None = None,
+        class_weight: float | None = None,
     ) -> dict[str, Tensor]:
         """Losses of a batch.
 
@@ -71,17 +85,30 @@ class SetCriterion(nn.Module):
                 ``pred_boxes`` too.
             targets: one a clip.
             instances: ground-truth instances that the mask and box losses are divided by (at least 1); None
-                counts this batch. Distributed training passes the mean over its workers.
+                counts this batch. Workers whose losses are averaged pass the mean of their counts, workers
+                whose losses are added up the sum.
+            class_weight: what the class loss is divided by, see :meth:`divisors`; None takes this batch's.
         """
         if instances is None:
             instances = float(sum(len(target["labels"]) for target in targets))
+        divisors = Divisors(max(1.0, instances), class_weight)
         layers = [*enumerate(outputs.get("aux_outputs", ())), (None, outputs)]
         losses = {}
         for index, layer in layers:
             suffix = "" if index is None else f"_{index}"
-            for name, value in self.layer_losses(layer, targets, max(1.0, instances)).items():
+            for name, value in self.layer_losses(layer, targets, divisors).items():
                 losses[name + suffix] = value
         return losses
+
+    def divisors(self, targets: Sequence[Target], queries: int) -> Divisors:
+        """What a batch adds to the divisors of a larger one, for a model of so many queries a clip.
+
+        Matching is one-to-one and as large as can be, so that this is known before anything is matched.
+        """
+        instances = [len(target["labels"]) for target in targets]
+        matched = sum(min(queries, count) for count in instances)
+        unmatched = queries * len(targets) - matched
+        return Divisors(float(sum(instances)), matched + self.no_object_weight * unmatched)
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum that is minimised."""
@@ -89,25 +116,25 @@ class SetCriterion(nn.Module):
         return torch.stack(parts).sum()
 
     def layer_losses(
-        self, layer: Mapping[str, Tensor], targets: Sequence[Target], instances: float
+        self, layer: Mapping[str, Tensor], targets: Sequence[Target], divisors: Divisors
     ) -> dict[str, Tensor]:
         """The losses of one decoder layer."""
         logits, masks = layer["pred_logits"], layer["pred_masks"]
         grid = loss_grid(masks.shape[-2:], targets[0]["masks"].shape[-2:])
         wanted = [resize_masks(target["masks"], grid) for target in targets]
         if self.matching == "box":
-            return self.box_matched_losses(layer, targets, wanted, instances)
+            return self.box_matched_losses(layer, targets, wanted, divisors)
         matches = [
             self.match(logits[b], masks[b], target["labels"], wanted[b]) for b, target in enumerate(targets)
         ]
-        return self.matched_losses(logits, masks, targets, wanted, matches, instances)
+        return self.matched_losses(logits, masks, targets, wanted, matches, divisors)
 
     def box_matched_losses(
         self,
         layer: Mapping[str, Tensor],
         targets: Sequence[Target],
         wanted: Sequence[Tensor],
-        instances: float,
+        divisors: Divisors,
     ) -> dict[str, Tensor]:
         """The losses of one layer where boxes decide the matches; wanted are masks on the losses' grid."""
         if "pred_boxes" not in layer:
@@ -122,9 +149,9 @@ class SetCriterion(nn.Module):
             distances.append(distance.sum())
             gaps.append(gap.sum())
         return {
-            **self.matched_losses(logits, layer["pred_masks"], targets, wanted, matches, instances),
-            "loss_bbox": torch.stack(distances).sum() / instances,
-            "loss_giou": torch.stack(gaps).sum() / instances,
+            **self.matched_losses(logits, layer["pred_masks"], targets, wanted, matches, divisors),
+            "loss_bbox": torch.stack(distances).sum() / divisors.instances,
+            "loss_giou": torch.stack(gaps).sum() / divisors.instances,
         }
 
     def matched_losses(
@@ -134,7 +161,7 @@ class SetCriterion(nn.Module):
         targets: Sequence[Target],
         wanted: Sequence[Tensor],
         matches: Sequence[Match],
-        instances: float,
+        divisors: Divisors,
     ) -> dict[str, Tensor]:
         """Class and mask losses of logits (B, Q, K+1) and masks (B, Q, T, h, w), given the matches."""
         grid = (wanted[0].shape[-2], wanted[0].shape[-1])
@@ -143,9 +170,9 @@ class SetCriterion(nn.Module):
         )
         truth = torch.cat([wanted[b][found] for b, (_, found) in enumerate(matches)])
         return {
-            "loss_ce": self.class_loss(logits, targets, matches),
-            "loss_dice": dice_loss(predicted.flatten(1), truth.flatten(1)).sum() / instances,
-            "loss_mask": focal_loss(predicted.flatten(1), truth.flatten(1)).sum() / instances,
+            "loss_ce": self.class_loss(logits, targets, matches, divisors.class_weight),
+            "loss_dice": dice_loss(predicted.flatten(1), truth.flatten(1)).sum() / divisors.instances,
+            "loss_mask": focal_loss(predicted.flatten(1), truth.flatten(1)).sum() / divisors.instances,
         }
 
     def match(self, logits: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Match:
@@ -153,13 +180,25 @@ class SetCriterion(nn.Module):
         upsampled = upsample_masks(masks.detach(), (targets.shape[-2], targets.shape[-1]))
         return match_by_masks(logits, upsampled, labels, targets, self.match_dice_weight)
 
-    def class_loss(self, logits: Tensor, targets: Sequence[Target], matches: Sequence[Match]) -> Tensor:
-        """Weighted mean over all queries; unmatched ones should say "no object"."""
+    def class_loss(
+        self,
+        logits: Tensor,
+        targets: Sequence[Target],
+        matches: Sequence[Match],
+        class_weight: float | None = None,
+    ) -> Tensor:
+        """Weighted mean over all queries; unmatched ones should say "no object".
+
+        With ``class_weight`` given, the weighted sum is divided by that instead of its own weights.
+        """
         no_object = logits.shape[-1] - 1
         classes = logits.new_full(logits.shape[:2], no_object, dtype=torch.long)
         for b, (queries, found) in enumerate(matches):
             classes[b, queries] = targets[b]["labels"][found]
-        return F.cross_entropy(logits.transpose(1, 2), classes, self.class_weights)
+        logits = logits.transpose(1, 2)
+        if class_weight is None:
+            return F.cross_entropy(logits, classes, self.class_weights)
+        return F.cross_entropy(logits, classes, self.class_weights, reduction="sum") / class_weight
 
 
 def loss_grid(predicted: Sequence[int], given: Sequence[int]) -> tuple[int, int]:

@@ -178,6 +178,26 @@ def test_mask_losses_are_divided_by_the_instances_given() -> None:
         assert float(value) == pytest.approx(factor * float(given[name]), rel=1e-5)
 
 
+@settings(max_examples=15, deadline=None)
+@given(seeds, st.lists(st.integers(0, 5), min_size=4, max_size=4), st.integers(1, 3))
+def test_losses_of_shares_add_up_to_those_of_the_batch(seed: int, instances: list[int], cut: int) -> None:
+    """More instances than queries (3), clips without one, shares of unequal size; both ways of matching."""
+    truths = [target(seed + b, count) for b, count in enumerate(instances)]
+    for criterion in (SetCriterion(K, 0.3), SetCriterion(K, 0.3, matching="box")):
+        out = boxed(seed, 4, 3)
+        divisors = criterion.divisors(truths, queries=3)
+        parts = []
+        for share in (slice(cut), slice(cut, None)):
+            layers = [
+                {key: value[share] for key, value in layer.items() if key != "aux_outputs"}
+                for layer in (out, *out["aux_outputs"])
+            ]
+            parts.append(criterion({**layers[0], "aux_outputs": layers[1:]}, truths[share], *divisors))
+        for name, value in criterion(out, truths).items():
+            both = (parts[0][name] + parts[1][name]).item()
+            assert both == pytest.approx(value.item(), rel=1e-5, abs=1e-6), name
+
+
 def test_total_is_the_weighted_sum_over_all_layers() -> None:
     criterion = SetCriterion(K, dice_weight=2.0, mask_weight=7.0)
     losses = criterion(outputs(7, 2, 4, layers=3), [target(7, 2), target(8, 1)])

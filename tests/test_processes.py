@@ -1,4 +1,4 @@
-"""Jobs as processes, with small children: every way to end, and that none outlives its engine."""
+"""One process under supervision, with small children: every way to end, and that none outlives its engine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from harness.engine.processes import Outcome, ProcessJob, run_jobs
+from harness.engine.kernel_kills import KillCounter
+from harness.engine.processes import Command, Ended, Limits, duration, supervise
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,10 +44,21 @@ for action, value in job:
         print(value, file=sys.stderr)
     elif action == "environment":
         print(json.dumps({"event": "environment", "value": os.environ.get(value)}), flush=True)
-    elif action == "wait":  # until this many children have started, then a moment
-        while len(list(file.parent.glob("*.started"))) < value:
-            time.sleep(0.01)
-        time.sleep(0.1)
+    elif action == "affinity":
+        print(json.dumps({"event": "affinity", "value": sorted(os.sched_getaffinity(0))}), flush=True)
+    elif action == "deaf":  # asked to end, it does not
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif action == "polite":  # asked to end, it says so
+        def end(number, frame):
+            print(json.dumps({"event": "interrupted"}), flush=True)
+            sys.exit(4)
+        signal.signal(signal.SIGTERM, end)
+    elif action == "grandchild":  # in a session of its own, holding our output and input
+        import subprocess
+        started = subprocess.Popen([sys.executable, "-c", value], start_new_session=True)
+        file.with_suffix(".grandchild").write_text(str(started.pid))
+    elif action == "memory":
+        block = b"x" * value
     elif action == "sleep":
         time.sleep(value)
     elif action == "kill":
@@ -56,43 +69,40 @@ file.with_suffix(".ended").write_text(str(time.monotonic_ns()))
 """
 
 Actions = list[tuple[str, Any]]
-MakeJob = Callable[..., ProcessJob]
+ProcessOf = Callable[..., Command]
+FOREVER = Limits()
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJob:
+def process_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProcessOf:
+    """A command that does these actions; its files lie in the test's folder."""
     modules = tmp_path / "modules"
     modules.mkdir()
     (modules / "fake_child.py").write_text(CHILD)
-    monkeypatch.setenv("PYTHONPATH", str(modules))
 
-    def make(name: str, *actions: tuple[str, Any]) -> ProcessJob:
-        file = tmp_path / f"{name}.json"
+    def make(*actions: tuple[str, Any], cores: frozenset[int] | None = None, **variables: str) -> Command:
+        file = tmp_path / "child.json"
         file.write_text(json.dumps(actions))
-        return ProcessJob(name, "fake_child", file, tmp_path / "logs" / f"{name}.log", threads=1)
+        environment = {"PYTHONPATH": str(modules), **variables}
+        return Command(("-m", "fake_child", str(file)), tmp_path / "log", environment, cores)
 
     return make
 
 
 def run(
-    jobs: list[ProcessJob], workers: int = 2
-) -> tuple[dict[str, Outcome], list[tuple[str, dict[str, Any]]]]:
-    heard: list[tuple[str, dict[str, Any]]] = []
-    outcomes = run_jobs(jobs, workers, lambda job, event: heard.append((job.name, event)))
-    return outcomes, heard
+    command: Command, limits: Limits = FOREVER, stop: Callable[[], bool] = lambda: False, grace: float = 30.0
+) -> tuple[Ended, list[dict[str, Any]]]:
+    heard: list[dict[str, Any]] = []
+    return supervise(command, heard.append, stop, limits, grace), heard
 
 
 def is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # Killed, and not yet fetched by whoever has inherited it.
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return not stat.parent.parent.is_dir() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
+    # Killed, and not yet fetched by whoever has inherited it.
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -103,158 +113,234 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     pytest.fail(f"waited in vain: {what}")
 
 
-def pid_of(job: ProcessJob) -> int:
-    return int(job.file.with_suffix(".pid").read_text())
-
-
-def test_success_is_heard_from_start_to_end(make_job: MakeJob) -> None:
+def test_success_is_heard_from_start_to_end(process_of: ProcessOf, tmp_path: Path) -> None:
     step = {"event": "step", "done": 1}
-    outcomes, heard = run([make_job("a", ("print", step), ("complain", "a warning"))])
-    assert outcomes == {"a": Outcome(0, None)}
-    end = {"event": "end", "status": 0, "error": None}
-    assert heard == [("a", {"event": "start"}), ("a", step), ("a", end)]
+    ended, heard = run(process_of(("print", step), ("complain", "a warning")))
+    assert (ended.status, ended.reported, ended.ended_by_us) == (0, None, None)
+    assert heard == [step]
+    assert (tmp_path / "log").read_text() == "a warning\n"
+    assert 0 < ended.seconds < 60
 
 
-def test_no_jobs() -> None:
-    assert run([]) == ({}, [])
-
-
-def test_standard_error_is_the_log(make_job: MakeJob) -> None:
-    job = make_job("a", ("complain", "some warning"), ("print", {"event": "step"}))
-    run([job])
-    assert job.log.read_text() == "some warning\n"
-
-
-def test_threads_reach_the_child(make_job: MakeJob) -> None:
-    _, heard = run([make_job("a", ("environment", "OMP_NUM_THREADS"), ("environment", "MKL_NUM_THREADS"))])
-    assert [event["value"] for _, event in heard if event["event"] == "environment"] == ["1", "1"]
+def test_variables_and_processors_reach_it(process_of: ProcessOf) -> None:
+    some = frozenset(sorted(os.sched_getaffinity(0))[:1])
+    command = process_of(("environment", "OMP_NUM_THREADS"), ("affinity", 0), OMP_NUM_THREADS="3", cores=some)
+    _, heard = run(command)
+    assert [event["value"] for event in heard] == ["3", sorted(some)]
 
 
 @pytest.mark.parametrize(
-    ("actions", "outcome"),
+    ("actions", "status"),
     [
-        (
-            [("print", {"event": "failed", "error": "ValueError: no"}), ("exit", 1)],
-            Outcome(1, "ValueError: no"),
-        ),
-        ([("exit", 3)], Outcome(3, "exit status 3 without a word")),
-        ([("kill", int(signal.SIGSEGV))], Outcome(-signal.SIGSEGV, "ended by signal SIGSEGV")),
-        ([("kill", int(signal.SIGKILL))], Outcome(-signal.SIGKILL, "ended by signal SIGKILL")),
+        ([("print", {"event": "failed", "error": "ValueError: no"}), ("exit", 1)], 1),
+        ([("print", {"event": "input_error", "error": "x.jpg: bad"}), ("exit", 2)], 2),
+        ([("exit", 3)], 3),
+        ([("kill", int(signal.SIGSEGV))], -signal.SIGSEGV),
+        ([("kill", int(signal.SIGKILL))], -signal.SIGKILL),
     ],
-    ids=["failed", "silent", "segfault", "killed"],
+    ids=["failed", "input", "silent", "segfault", "killed"],
 )
-def test_a_failure_is_told_and_the_rest_goes_on(
-    make_job: MakeJob, actions: Actions, outcome: Outcome
-) -> None:
-    outcomes, heard = run([make_job("bad", *actions), make_job("good")], workers=1)
-    assert outcomes == {"bad": outcome, "good": Outcome(0, None)}
-    end = {"event": "end", "status": outcome.status, "error": outcome.error}
-    assert ("bad", end) in heard
+def test_every_end_is_told(process_of: ProcessOf, actions: Actions, status: int) -> None:
+    ended, _ = run(process_of(*actions))
+    assert ended.status == status
+    assert ended.reported == (actions[0][1] if actions[0][0] == "print" else None)
+    assert ended.ended_by_us is None
+    assert not ended.killed_by_kernel
 
 
-def test_a_module_that_is_not_there(make_job: MakeJob) -> None:
-    job = make_job("a")
-    missing = ProcessJob("a", "no_such_module", job.file, job.log, 1)
-    assert run([missing])[0] == {"a": Outcome(1, "exit status 1 without a word")}
-    assert "no_such_module" in job.log.read_text()
+def test_a_module_that_is_not_there(process_of: ProcessOf, tmp_path: Path) -> None:
+    command = process_of()
+    ended, _ = run(Command(("-m", "no_such_module"), command.log, command.environment))
+    assert ended.status == 1
+    assert "no_such_module" in (tmp_path / "log").read_text()
 
 
-def test_input_error_stops_the_rest_and_ends_the_running(make_job: MakeJob) -> None:
-    refusal = {"event": "input_error", "error": "x.jpg: cannot be decoded"}
-    bad = make_job("bad", ("wait", 2), ("print", refusal), ("exit", 2))
-    long, waiting = make_job("long", ("sleep", 60)), make_job("waiting")
-    outcomes, heard = run([bad, long, waiting])
-    assert outcomes == {"bad": Outcome(2, "x.jpg: cannot be decoded")}
-    assert not is_alive(pid_of(long))
-    assert not long.file.with_suffix(".ended").exists()
-    assert "waiting" not in {name for name, _ in heard}
-    assert not waiting.file.with_suffix(".started").exists()
-
-
-def test_noise_on_standard_output_is_no_event(make_job: MakeJob) -> None:
+def test_noise_on_standard_output_is_no_event(process_of: ProcessOf) -> None:
     noise = [
         ("write", text.encode().hex()) for text in ("hello\n", "[1, 2]\n", '{"no": "event"}\n', "{\n", "\n")
     ]
     noise.append(("write", "fffe00c3280a"))  # no UTF-8
     step = {"event": "step"}
-    outcomes, heard = run([make_job("a", *noise, ("print", step), ("write", b"no newline".hex()))])
-    assert outcomes == {"a": Outcome(0, None)}
-    assert [event["event"] for _, event in heard] == ["start", "step", "end"]
+    ended, heard = run(process_of(*noise, ("print", step), ("write", b"no newline".hex())))
+    assert ended.status == 0
+    assert heard == [step]
 
 
-def test_an_exception_in_the_listener_ends_the_children(make_job: MakeJob) -> None:
-    jobs = [
-        make_job("a", ("wait", 2), ("print", {"event": "step"}), ("sleep", 60)),
-        make_job("b", ("sleep", 60)),
-    ]
+def test_peak_memory_is_known_of_a_process_that_dies(process_of: ProcessOf) -> None:
+    ended, _ = run(process_of(("memory", 300_000_000), ("kill", int(signal.SIGKILL))))
+    assert 0.3 < ended.peak_memory_gb < 0.5
 
-    def listen(job: ProcessJob, event: dict[str, Any]) -> None:
-        if event["event"] == "step":
-            raise KeyboardInterrupt
+
+def test_too_long(process_of: ProcessOf) -> None:
+    steps = [("print", {"event": "step"}), ("sleep", 0.3)] * 100
+    ended, heard = run(process_of(*steps), Limits(timeout=2.0, silence=5.0))
+    assert ended.ended_by_us == "not done after 2 s (--timeout)"
+    assert 2.0 < ended.seconds < 12
+    assert heard
+
+
+def test_a_hang_is_noticed_and_signs_of_life_are_not_a_hang(process_of: ProcessOf) -> None:
+    alive = [("sleep", 0.5), ("print", {"event": "step"})] * 6
+    ended, heard = run(process_of(*alive, ("sleep", 60)), Limits(silence=2.0))
+    assert ended.ended_by_us == "no sign of life for 2 s (--silence)"
+    assert len(heard) == 6
+    assert ended.status == -signal.SIGTERM
+
+
+def test_asked_to_stop_it_has_the_last_word(process_of: ProcessOf) -> None:
+    command = process_of(("polite", 0), ("print", {"event": "step"}), ("sleep", 60))
+    heard: list[dict[str, Any]] = []
+    ended = supervise(command, heard.append, lambda: bool(heard), FOREVER)
+    assert (ended.ended_by_us, ended.status, ended.reported) == ("stop", 4, {"event": "interrupted"})
+
+
+def test_what_does_not_stop_is_ended_by_force(process_of: ProcessOf) -> None:
+    command = process_of(("deaf", 0), ("print", {"event": "step"}), ("sleep", 60))
+    heard: list[dict[str, Any]] = []
+    ended = supervise(command, heard.append, lambda: bool(heard), FOREVER, grace=1.0)
+    assert (ended.ended_by_us, ended.status) == ("stop", -signal.SIGKILL)
+    assert 1.0 < ended.seconds < 20
+
+
+SLEEPER = "import time; time.sleep(120)"
+READER = "import os\nwhile os.read(0, 4096): pass"
+
+
+@pytest.mark.parametrize("code", [SLEEPER, READER], ids=["sleeps", "reads"])
+def test_a_process_left_behind_holds_nothing_up(process_of: ProcessOf, tmp_path: Path, code: str) -> None:
+    """It holds the output open, in a session of its own: the end of the child is seen all the same."""
+    command = process_of(("grandchild", code), ("kill", int(signal.SIGKILL)))
+    ended, _ = run(command)
+    pid = int((tmp_path / "child.grandchild").read_text())
+    try:
+        assert ended.status == -signal.SIGKILL
+        assert ended.seconds < 20
+        if code == READER:
+            wait_for(lambda: not is_alive(pid), "its input is closed, so it ends")
+    finally:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_an_exception_in_the_listener_ends_it(process_of: ProcessOf, tmp_path: Path) -> None:
+    def listen(event: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(jobs, 2, listen)
-    assert [is_alive(pid_of(job)) for job in jobs] == [False, False]
+        supervise(process_of(("print", {"event": "step"}), ("sleep", 60)), listen, lambda: False, FOREVER)
+    assert not is_alive(int((tmp_path / "child.pid").read_text()))
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_workers_and_order(make_job: MakeJob, workers: int) -> None:
-    jobs = [make_job(f"job{i}", ("sleep", 0.05)) for i in range(5)]
-    outcomes, heard = run(jobs, workers)
-    assert set(outcomes) == {job.name for job in jobs}
-    assert [name for name, event in heard if event["event"] == "start"] == [job.name for job in jobs]
-
-    changes = []
-    for job in jobs:
-        changes.append((int(job.file.with_suffix(".started").read_text()), 1))
-        changes.append((int(job.file.with_suffix(".ended").read_text()), -1))
-    running, most = 0, 0
-    for _, change in sorted(changes):
-        running += change
-        most = max(most, running)
-    assert most <= workers
-
-
-def test_all_workers_run_at_once(make_job: MakeJob) -> None:
-    """Each of three waits for the other two: with fewer at a time this would never end."""
-    jobs = [make_job(f"job{i}", ("wait", 3)) for i in range(3)]
-    outcomes, _ = run(jobs, workers=3)
-    assert [outcome.status for outcome in outcomes.values()] == [0, 0, 0]
+def test_several_at_once_in_threads(process_of: ProcessOf, tmp_path: Path) -> None:
+    ended: list[Ended] = []
+    commands = []
+    for number in range(3):
+        file = tmp_path / f"part{number}.json"
+        command = process_of()
+        file.write_text(json.dumps([("exit", number)]))
+        commands.append(
+            Command(("-m", "fake_child", str(file)), tmp_path / f"{number}.log", command.environment)
+        )
+    threads = [threading.Thread(target=lambda c=c: ended.append(run(c)[0])) for c in commands]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(each.status for each in ended) == [0, 1, 2]
 
 
 ENGINE = """
-import json, sys
+import sys
 from pathlib import Path
-from harness.engine.processes import ProcessJob, run_jobs
-jobs = [ProcessJob(f, "fake_child", Path(f), Path(f + ".log"), 1) for f in sys.argv[1:]]
-run_jobs(jobs, len(jobs), lambda job, event: None)
+from harness.engine.processes import Command, Limits, supervise
+command = Command(("-m", "fake_child", sys.argv[1]), Path(sys.argv[1] + ".log"), {})
+supervise(command, print, lambda: False, Limits())
 """
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_children_end_when_the_engine_is_killed(make_job: MakeJob, sent: signal.Signals) -> None:
-    jobs = [make_job(f"job{i}", ("sleep", 120)) for i in range(3)]
+def test_it_ends_when_the_engine_is_killed(
+    process_of: ProcessOf, tmp_path: Path, sent: signal.Signals
+) -> None:
+    command = process_of(("sleep", 120))
+    modules = command.environment["PYTHONPATH"]
     engine = subprocess.Popen(
-        [sys.executable, "-c", ENGINE, *(str(job.file) for job in jobs)],
+        [sys.executable, "-c", ENGINE, command.arguments[-1]],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}"},
+        env={**os.environ, "PYTHONPATH": f"{modules}{os.pathsep}{ROOT}"},
         stderr=subprocess.DEVNULL,
     )
     try:
-        started = [job.file.with_suffix(".started") for job in jobs]
-        wait_for(lambda: all(file.exists() for file in started), "the children start")
-        pids = [pid_of(job) for job in jobs]
-        assert all(is_alive(pid) for pid in pids)
+        wait_for((tmp_path / "child.started").exists, "the child starts")
+        pid = int((tmp_path / "child.pid").read_text())
+        assert is_alive(pid)
         engine.send_signal(sent)
         engine.wait(20)
-        wait_for(lambda: not any(is_alive(pid) for pid in pids), "the children end")
+        wait_for(lambda: not is_alive(pid), "the child ends")
     finally:
         engine.kill()
         engine.wait()
 
 
-def test_a_job_named_from_another_folder_is_found(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = make_job("relative", ("print", {"event": "cell"}))
-    monkeypatch.chdir(job.file.parent)
-    relative = ProcessJob(job.name, job.module, Path(job.file.name), job.log, job.threads)
-    assert run_jobs([relative], 1, lambda _, __: None) == {"relative": Outcome(0, None)}
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def limited_group(name: str, limit: int) -> Path:
+    """A control group of this much memory; skips where none can be made."""
+    version_2 = (GROUPS / "cgroup.controllers").exists()
+    group = (GROUPS if version_2 else GROUPS / "memory") / name
+    try:
+        group.mkdir()
+        (group / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(str(limit))
+    except OSError as error:
+        if group.is_dir():
+            group.rmdir()
+        pytest.skip(f"no control group can be made here ({error.strerror})")
+    return group
+
+
+IN_GROUP = """
+import os, sys
+from pathlib import Path
+from harness.engine.processes import Command, Limits, supervise
+Path(sys.argv[1]).write_text(str(os.getpid()))
+hungry = Command(("-c", "x = b'x' * 400_000_000"), Path(sys.argv[2]), {})
+ended = supervise(hungry, print, lambda: False, Limits())
+print(ended.status, ended.killed_by_kernel)
+"""
+
+
+def test_the_kernel_kills_for_want_of_memory(tmp_path: Path) -> None:
+    """A real one: engine and child live in a group of 100 MB, and the child takes 400."""
+    group = limited_group(f"ifc-test-{os.getpid()}", 100_000_000)
+    try:
+        command = [sys.executable, "-c", IN_GROUP, str(group / "cgroup.procs"), str(tmp_path / "log")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.stdout.split() == ["-9", "True"], done.stderr
+    finally:
+        wait_for(lambda: not (group / "cgroup.procs").read_text(), "the group empties")
+        group.rmdir()
+
+
+def test_kills_are_counted_in_the_group_before_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, machine = tmp_path / "memory.events", tmp_path / "vmstat"
+    group.write_text("low 0\noom 3\noom_kill 2\n")
+    machine.write_text("pgfault 12\noom_kill 7\n")
+    monkeypatch.setattr("harness.engine.kernel_kills.VMSTAT", machine)
+    monkeypatch.setattr("harness.engine.kernel_kills._group_files", lambda pid: [group])
+    counter = KillCounter(1)
+    machine.write_text("pgfault 15\noom_kill 8\n")
+    assert not counter.has_risen(), "somebody else's group"
+    group.write_text("low 0\noom 4\noom_kill 3\n")
+    assert counter.has_risen()
+    group.unlink()
+    assert counter.has_risen(), "without a group the machine's counter decides"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(30, "30 s"), (60, "1 min"), (90, "90 s"), (1800, "30 min"), (7200, "2 h")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
+import os
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness import provenance
 from harness.provenance import EVALUATION_CODE, PACKAGES, PROJECT, TRAINING_CODE, code_only, code_version
@@ -20,6 +26,7 @@ NOT_TRAINING = {
 }
 NOT_EVALUATION = {
     **NOT_TRAINING,
+    "harness/loggers.py": "carries numbers out; a training is the same without (test_loggers)",
     "harness/provenance.py": "describes a result, decides none",
 }
 PACKAGE_FILES = {"harness/__init__.py", "harness/data/__init__.py"}
@@ -170,4 +177,118 @@ def test_machine_names_every_package_a_number_depends_on() -> None:
 def test_git_state_outside_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "PROJECT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.git_state() == {"git_commit": None, "git_dirty": None}
+    nothing = {"git_commit": None, "git_dirty": None, "git_diff_hash": None}
+    assert provenance.git_state() == nothing
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_state() == nothing, "no git at all"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit, and the project in a folder of it."""
+    project = tmp_path / "repository" / "project"
+    project.mkdir(parents=True)
+    for name in ("a.py", "b.py"):
+        (project / name).write_text(f"{name} = 1\n")
+    (project / ".gitignore").write_text("ignored/\n")
+    identity = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "First"]):
+        subprocess.run(["git", *command], cwd=project.parent, check=True)
+    monkeypatch.setattr(provenance, "PROJECT", project)
+    return project
+
+
+def state_of(checkout: Path) -> tuple[str, bool, str | None]:
+    state = provenance.git_state()
+    return state["git_commit"], state["git_dirty"], state["git_diff_hash"]
+
+
+def test_a_clean_checkout_has_a_commit_alone(checkout: Path) -> None:
+    (checkout / "ignored").mkdir()
+    (checkout / "ignored" / "results.json").write_text("1")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True)
+    assert state_of(checkout) == (head.stdout.strip(), False, None)
+
+
+def changes() -> dict[str, Callable[[Path], object]]:
+    return {
+        "changed": lambda project: (project / "a.py").write_text("a = 2\n"),
+        "changed otherwise": lambda project: (project / "a.py").write_text("a = 3\n"),
+        "executable": lambda project: (project / "a.py").chmod(0o755),
+        "removed": lambda project: (project / "a.py").unlink(),
+        "moved": lambda project: (project / "a.py").rename(project / "c.py"),
+        "new": lambda project: (project / "new\nline é.py").write_text("a = 2\n"),
+        "new, elsewhere": lambda project: (project / "n.py").write_text("a = 2\n"),
+        "new link": lambda project: (project / "n.py").symlink_to("a.py"),
+        "above the project": lambda project: (project.parent / "setup.py").write_text("a = 2\n"),
+        "large": lambda project: (project / "n.bin").write_bytes(bytes(2**20 + 1)),
+        "larger": lambda project: (project / "n.bin").write_bytes(bytes(2**20 + 2)),
+    }
+
+
+def test_every_change_has_a_hash_of_its_own(checkout: Path) -> None:
+    clean = state_of(checkout)
+    seen: dict[str | None, str] = {clean[2]: "clean"}
+    for name, change in changes().items():
+        change(checkout)
+        commit, dirty, diff = state_of(checkout)
+        assert (commit, dirty) == (clean[0], True), name
+        assert diff not in seen, f"{name} looks like {seen[diff]}"
+        assert state_of(checkout)[2] == diff, "the same again"
+        subprocess.run(["git", "add", "--all", ":/"], cwd=checkout, check=True)
+        assert state_of(checkout)[2] == diff, f"{name}: staged or not, the files are the same"
+        seen[diff] = name
+        subprocess.run(["git", "reset", "-q", "--hard"], cwd=checkout, check=True)
+        assert state_of(checkout) == clean
+
+
+def test_a_slow_git_is_not_waited_for(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(provenance, "GIT_SECONDS", 0.2)
+    started = time.monotonic()
+    assert set(provenance.git_state().values()) == {None}
+    assert time.monotonic() - started < 10
+
+
+def test_packages_are_all_that_is_installed() -> None:
+    found = provenance.packages()
+    for name in (*PACKAGES, "pytest", "typing-extensions"):
+        assert found[name] == importlib.metadata.version(name)
+    assert list(found) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n",
+            "550.54.15",
+        ),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n", "580.95.05"),
+        ("470.103\n470.103\n", "470.103"),
+        ("No devices were found\n", None),
+    ],
+)
+def test_the_driver_says_its_version(text: str, expected: str | None) -> None:
+    assert provenance.driver_of(text) == expected
+
+
+def test_determinism_follows_the_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = provenance.determinism()
+    assert "deterministic_algorithms=off" in before
+    assert "float32_matmul_precision=highest" in before
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    after = provenance.determinism()
+    assert "cudnn.deterministic=on" in after
+    assert after.endswith("CUBLAS_WORKSPACE_CONFIG=:4096:8")
+
+
+def test_device_hours() -> None:
+    assert provenance.device_hours(1800, 4) == 2

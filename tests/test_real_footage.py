@@ -63,7 +63,9 @@ def test_a_few_steps_lower_the_loss_of_real_clips(tmp_path: Path) -> None:
     )
     losses: list[float] = []
     training = load_training(FOOTAGE, DataConfig(valid="valid"))
-    train(config, 0, training, tmp_path, "footage", torch.device("cpu"), lambda *step: losses.append(step[2]))
+    train(
+        config, 0, training, tmp_path, "footage", torch.device("cpu"), lambda step: losses.append(step.loss)
+    )
     assert all(math.isfinite(loss) for loss in losses)
     assert sum(losses[-4:]) < sum(losses[:4])
 

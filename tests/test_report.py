@@ -248,6 +248,27 @@ def test_failed_and_missing_runs_are_listed_and_never_averaged(tmp_path: Path) -
     assert re.search(r"\| IFC \(M=8\) +\| T=20 +\| 0, 1, 2 +\|", page)
 
 
+def test_what_does_not_fit_is_a_result(tmp_path: Path) -> None:
+    """All seeds too large: OOM. Some: their number is missing from n. Other failures: no number, no OOM."""
+    rows = full_rows()
+    too_large = (rows["model.encoder"] == "ifc") & (rows["inference.window"] == 20)
+    one = (rows["model.encoder"] == "ifc") & (rows["inference.window"] == 15) & (rows["seed"] == 1)
+    other = (rows["model.encoder"] == "no_comm") & (rows["inference.window"] == 20)
+    rows.loc[too_large | one, ["status", "AP", "AP75", "fps"]] = ["oom", None, None, None]
+    rows.loc[other, ["status", "AP", "AP75", "fps"]] = ["timeout", None, None, None]
+    latex, text = both(SPEC, rows)[:2]
+    cells = markdown_cells(text)
+    assert [cells["IFC (M=8)"][f"T=20 {name}"] for name in ("AP", "AP75", "FPS")] == ["OOM"] * 3
+    assert cells["IFC (M=8)"]["T=15 AP"] == "50.0 ± 0.0 (2/3)"
+    assert cells["No Comm"]["T=20 AP"] == "--"
+    assert latex.count("OOM &") + latex.count(r"OOM \\") == 3
+    assert "OOM: did not fit in the memory of AMD EPYC, 2 cores (4 runs)." in text
+    assert "3 trials did not finish (3 rows), never averaged." in text
+    rows["trial_peak_memory_gb"] = 15.987
+    write_report(replace(SPEC, figures=()), rows, tmp_path)
+    assert (tmp_path / "report.md").read_text().count("| 15.99 ") == 7
+
+
 def test_newest_row_of_a_run_stands() -> None:
     rows = full_rows()
     older = row("ifc", 5, 0, AP=10.0, finished="2025-12-31T23:59:59Z")

@@ -7,15 +7,17 @@ import json
 import os
 import shutil
 import signal
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
+from harness.engine.attempts import attempts_of
 from harness.evaluation import evaluate
 from harness.provenance import PACKAGES
-from tests.small_road import IFC_ONLY, METRICS, STEPS, SWEEP, Done, Road, check_refused, make_road, wait_for
+from tests.small_road import IFC_ONLY, METRICS, STEPS, SWEEP, Done, Road, make_road, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +29,8 @@ class Undisturbed:
     road: Road
     status: int
     output: str
-    intruder: Done
-    """A second runner, started on the same results while the first was at work."""
+    second: Done
+    """Another runner, started on the same results while the first was at work."""
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     first = road.start()
     try:
         wait_for(lambda: (road.results / "trials").is_dir() or first.poll() is not None, "the first runner")
-        intruder = road.run()
+        second = road.run()
         status = first.wait(300)
     finally:
         first.kill()
         first.wait()
-    return Undisturbed(road, status, (road.folder / "started.log").read_text(), intruder)
+    return Undisturbed(road, status, (road.folder / "started.log").read_text(), second)
 
 
 def test_every_cell_has_its_row(undisturbed: Undisturbed) -> None:
@@ -89,7 +91,7 @@ def test_every_row_says_where_it_comes_from(undisturbed: Undisturbed) -> None:
 def test_each_variant_and_seed_is_trained_once(undisturbed: Undisturbed) -> None:
     assert len(list((undisturbed.road.results / "trials").iterdir())) == 4
     assert len(list((undisturbed.road.results / "trials").glob("*/weights.safetensors"))) == 4
-    assert undisturbed.output.count(": train\n") == 4
+    assert (undisturbed.output + undisturbed.second.stdout).count(": train\n") == 4
     assert list(undisturbed.road.results.rglob("checkpoint.pt")) == []
     assert list(undisturbed.road.results.rglob(".*.json.*")) == []
 
@@ -117,10 +119,18 @@ def test_results_score_as_the_row_says(undisturbed: Undisturbed) -> None:
     assert rows["AR10"].max() > 0, "a table of zeros compares nothing"
 
 
-def test_the_second_runner_is_sent_away(undisturbed: Undisturbed) -> None:
-    check_refused(
-        undisturbed.intruder, f"--results {undisturbed.road.results}: another run works in this folder"
-    )
+def test_two_runners_share_the_work(undisturbed: Undisturbed) -> None:
+    """Neither trial nor evaluation twice; both wait for the other's part and end with the whole table."""
+    assert undisturbed.second.returncode == 0, undisturbed.second.stderr
+    assert "No Comm" in undisturbed.second.stdout
+    trials = undisturbed.road.results / "trials"
+    attempts = [attempt for trial in trials.iterdir() for attempt in attempts_of(trial)]
+    stages = Counter((attempt.folder.parents[1].name, attempt.owner()["stage"]) for attempt in attempts)
+    assert len(stages) == 8
+    assert set(stages.values()) == {1}
+    assert {attempt.outcome()["state"] for attempt in attempts if attempt.outcome()} == {"done"}
+    assert len({attempt.owner()["runner"] for attempt in attempts}) == 2, "both have worked"
+    assert list((undisturbed.road.results / "runners").iterdir()) == []
 
 
 def test_the_same_command_again_does_nothing(undisturbed: Undisturbed) -> None:

@@ -106,3 +106,31 @@ def test_videos_without_frames_are_not_timed(valid: VideoDataset, monkeypatch: p
     assert found.timed_frames == FRAMES
     with pytest.raises(InputError, match=r"valid\.json: no video has a frame"):
         timed(replace(valid, videos=(empty,)), monkeypatch, [1.0], passes=1, min_seconds=0.0)
+
+
+def test_signs_of_life_are_given_between_the_timed_passes(
+    valid: VideoDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long telling takes, no pass is longer for it; and a check before each video can end it all."""
+    clock, told, checks = Clock([0.5]), [], []
+    monkeypatch.setattr(speed, "segment_video", clock.segment)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock.now)
+    config = TrialConfig(speed=SpeedConfig(videos=2, passes=3, min_seconds=0))
+
+    def passed(done: int) -> None:
+        told.append(done)
+        clock.now += 1000.0
+
+    model, cpu = build_model(TINY), torch.device("cpu")
+    found = speed.time_videos(model, valid, config, cpu, passed, lambda: checks.append(1))
+    assert told == [0, 1, 2, 3]
+    assert found.fps_passes == [2 * FRAMES / 1.0] * 3
+    assert len(checks) == 2 + 2 * 4, "reading, then each pass"
+
+    def ends() -> None:
+        if len(clock.sizes) > 11:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        speed.time_videos(model, valid, config, cpu, check=ends)
+    assert len(clock.sizes) == 12

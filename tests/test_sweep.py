@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.config import TrainConfig, TrialConfig
+from harness.grid import EVALUATION_SECTIONS, Grid
 from harness.sweep import Identities, Trial, expand, initial_stem, training_identity
 from harness.sweep_file import ScaleFile, SweepFile, load_scale, load_sweep
 from model.config import ModelConfig
 from model.errors import InputError
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
 IDENTITIES = Identities("train data", "valid data", "training code", "evaluation code")
 ENCODERS = ("no_comm", "full_thw", "decomp_t_hw", "ifc")
 GOOD: dict[str, Any] = {
@@ -195,6 +199,85 @@ def test_inference_and_speed_change_cells_not_trials(change: dict[str, Any]) -> 
     changed = expand(sweep_of(settings=change), EMPTY_SCALE, IDENTITIES)
     assert [t.key for t in plain] == [t.key for t in changed]
     assert {c.key for t in plain for c in t.cells}.isdisjoint(c.key for t in changed for c in t.cells)
+
+
+@pytest.mark.parametrize("scale", ["paper", "sanity", "tiny"])
+@pytest.mark.parametrize("sweep", sorted(p.stem for p in SWEEPS.glob("*.yaml")))
+def test_identities_stay_what_they_were(sweep: str, scale: str) -> None:
+    """Another identity is another training: a change here costs everyone their finished results.
+
+    A new key of the configuration or a changed recipe does that on purpose; then renew the file.
+    """
+    golden = json.loads((FIXTURES / "golden_identities.json").read_text(encoding="utf-8"))
+    identities = replace(IDENTITIES, initial_weights={"resnet50": "a", "ifc-resnet50": "b"})
+    trials = expand(load_sweep(SWEEPS / f"{sweep}.yaml"), load_scale(scale), identities)
+    text = "\n".join(" ".join([trial.key, *(cell.key for cell in trial.cells)]) for trial in trials)
+    found = [trials[0].key, trials[-1].cells[-1].key, hashlib.sha256(text.encode()).hexdigest()[:16]]
+    assert found == golden[f"{sweep} {scale}"]
+
+
+@given(
+    axes=st.fixed_dictionaries(
+        {},
+        optional={
+            "model.encoder": st.lists(st.sampled_from(ENCODERS), min_size=1, max_size=2, unique=True),
+            "train.matching": st.just(["mask", "box"]),
+            "train.short_sides": st.just([[64], [64, 96]]),
+            "train.max_long_side": st.just([None, 480]),
+            "train.learning_rate": st.just([1, 0.5]),
+            "inference.window, inference.stride": st.just([[5, 1], [5, 2]]),
+            "data.synthetic.seed": st.just([3]),
+            "speed.videos": st.just([None, 2]),
+        },
+    ).filter(bool),
+    overrides=st.sampled_from([{}, {"model.num_classes": 3, "data.valid": "valid_seen"}]),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_grid_is_what_validating_each_point_as_a_whole_gives(
+    axes: dict[str, list[Any]], overrides: dict[str, Any]
+) -> None:
+    sides = {"rows": [key for name in axes for key in name.split(", ")], "cells": ["AP"]}
+    said = {"model": {"num_queries": 7}, "train": {"flip": 0.0}}
+    sweep = sweep_of(axes=axes, table=sides, settings=said)
+    grid = Grid(sweep, scale_of(settings={"train": {"steps": 5}}))
+    grid.points()  # what is kept from here must not show below
+    points = grid.points(overrides)
+
+    expected = []
+    keys = sweep.varied_keys()
+    for chosen in itertools.product(*(axis.values for axis in sweep.grid_axes())):
+        content: dict[str, Any] = {"model": {"num_queries": 7}, "train": {"flip": 0.0, "steps": 5}}
+        for key, value in [*overrides.items(), *zip(keys, itertools.chain(*chosen), strict=True)]:
+            section, *inner, name = key.split(".")
+            place = content.setdefault(section, {})
+            for part in inner:
+                place = place.setdefault(part, {})
+            place[name] = value
+        expected.append(TrialConfig.model_validate(content))
+    assert [point.config for point in points] == expected
+    for point in points:
+        dumped = point.config.model_dump(mode="json")
+        recipe = {key: dumped[key] for key in dumped if key not in EVALUATION_SECTIONS} | {"data": None}
+        del recipe["train"]["threads"], recipe["train"]["checkpoint_every"]
+        assert point.recipe == json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+        assert json.loads(point.evaluation) == {key: dumped[key] for key in EVALUATION_SECTIONS}
+        for key, value in point.varied:
+            found = dumped
+            for part in key.split("."):
+                found = found[part]
+            assert (value, type(value)) == (found, type(found))
+
+
+@pytest.mark.parametrize(("points", "seeds"), [(10_000, 1), (2_000, 5)])
+def test_ten_thousand_trials_take_seconds(points: int, seeds: int) -> None:
+    rates = [(number + 1) * 1e-6 for number in range(points // 4)]
+    axes = {"train.learning_rate": rates, "model.encoder": list(ENCODERS)}
+    sweep = sweep_of(axes=axes, seeds=seeds, table={"rows": "model.encoder", "cells": ["AP"]})
+    started = time.process_time()
+    trials = expand(sweep, EMPTY_SCALE, IDENTITIES)
+    seconds = time.process_time() - started
+    assert len({trial.key for trial in trials}) == 10_000
+    assert seconds < 5, "benchmarks/engine.py holds it against 2 s; a busy machine is slower"
 
 
 # --------------------------------------------------------------------------------------------- precedence

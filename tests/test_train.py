@@ -16,7 +16,16 @@ from harness.config import SyntheticConfig, TrainConfig, TrialConfig
 from harness.data.clips import ClipSampler
 from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
-from harness.train import CHECKPOINT, LOSSES, WEIGHTS, TrainingDivergedError, learning_rate_factor, train
+from harness.train import (
+    CHECKPOINT,
+    LOSSES,
+    WEIGHTS,
+    Step,
+    TrainingDivergedError,
+    TrialInterruptedError,
+    learning_rate_factor,
+    train,
+)
 from model import InputError, build_model
 from model.checkpoint import load_weights, save_weights
 from model.clip_model import ClipModel
@@ -73,8 +82,8 @@ def run(config: TrialConfig, dataset: VideoDataset, folder: Path, seed: int = 0,
     """Train into ``folder``; raise after step ``stop``."""
     folder.mkdir(exist_ok=True)
 
-    def progress(done: int, steps: int, loss: float) -> None:
-        if done == stop:
+    def progress(step: Step) -> None:
+        if step.done == stop:
             raise InterruptError
 
     return train(config, seed, dataset, folder, "this", CPU, progress)
@@ -108,6 +117,58 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
     assert same_weights(whole, parts)
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
     assert [line[0] for line in losses(tmp_path / "parts")] == ["step", *"123456"]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 5])
+def test_a_training_that_is_asked_to_stop_saves_where_it_is(
+    stop: int, dataset: VideoDataset, tmp_path: Path
+) -> None:
+    """Whatever ``checkpoint_every`` says, nothing is lost, and what goes on ends bit for bit the same."""
+    told: list[Step] = []
+
+    def part(after: int) -> ClipModel:
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        told.clear()
+        return train(
+            config(checkpoint_every=100),
+            0,
+            dataset,
+            tmp_path / "parts",
+            "this",
+            CPU,
+            told.append,
+            stop=lambda: len(told) == after,
+        )
+
+    with pytest.raises(TrialInterruptedError, match=f"after step {stop} of 6"):
+        part(after=stop)
+    state = torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)
+    assert state["step"] == len(state["history"]) == stop
+    parts = part(after=-1)
+    assert [step.done for step in told] == list(range(stop + 1, 7))
+    assert same_weights(run(config(), dataset, tmp_path / "whole"), parts)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert not (tmp_path / "parts" / CHECKPOINT).exists()
+
+
+def test_a_training_that_is_asked_after_its_last_step_is_finished(
+    dataset: VideoDataset, tmp_path: Path
+) -> None:
+    told: list[Step] = []
+    train(config(), 0, dataset, tmp_path, "this", CPU, told.append, stop=lambda: len(told) == 6)
+    assert (tmp_path / WEIGHTS).is_file()
+
+
+def test_a_step_tells_losses_and_rate(dataset: VideoDataset, tmp_path: Path) -> None:
+    told: list[Step] = []
+    recipe = config(backbone_learning_rate=1e-5)
+    train(recipe, 0, dataset, tmp_path, "this", CPU, told.append)
+    for step, line in zip(told, losses(tmp_path)[1:], strict=True):
+        assert [step.done, step.steps] == [int(line[0]), 6]
+        assert [step.loss, *step.losses.values()] == [float(value) for value in line[1:]]
+        assert [*step.losses] == ["loss_ce", "loss_dice", "loss_mask"]
+        rate = learning_rate_factor(recipe.train, step.done - 1)
+        assert step.learning_rate == pytest.approx(1e-3 * rate)
 
 
 def test_a_finished_training_leaves_weights_and_losses(dataset: VideoDataset, tmp_path: Path) -> None:

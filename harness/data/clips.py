@@ -175,12 +175,31 @@ def collate(clips: Sequence[Clip]) -> Batch:
     return Batch(torch.stack(frames), padding if bool(padding.any()) else None, targets)
 
 
-def batches(sampler: ClipSampler, first_step: int, steps: int, clips_per_batch: int) -> Iterator[Batch]:
-    """Batches of steps first_step..steps-1; the next one is read while the current one is used."""
+def pad(batch: Batch, height: int, width: int) -> Batch:
+    """The batch with padding up to ``height`` and ``width``, which are at least its own."""
+    margin = (0, width - batch.frames.shape[-1], 0, height - batch.frames.shape[-2])
+    if not any(margin):
+        return batch
+    outside = batch.padding
+    if outside is None:
+        outside = torch.zeros(len(batch.frames), *batch.frames.shape[-2:], dtype=torch.bool)
+    targets = [{**target, "masks": F.pad(target["masks"], margin)} for target in batch.targets]
+    return Batch(F.pad(batch.frames, margin), F.pad(outside, margin, value=True), targets)
+
+
+def batches(
+    sampler: ClipSampler, first_step: int, steps: int, clips_per_batch: int, rank: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """Batches of steps first_step..steps-1; the next one is read while the current one is used.
+
+    With several ``processes``, which divide ``clips_per_batch``, only the share of process ``rank``: their
+    shares make up the batch, in order of rank.
+    """
+    share = clips_per_batch // processes
 
     def read(step: int) -> Batch:
-        start = step * clips_per_batch
-        return collate([sampler.clip(i) for i in range(start, start + clips_per_batch)])
+        start = step * clips_per_batch + rank * share
+        return collate([sampler.clip(i) for i in range(start, start + share)])
 
     with ThreadPoolExecutor(max_workers=1) as reader:
         upcoming = reader.submit(read, first_step) if first_step < steps else None

@@ -1,22 +1,20 @@
-"""What is known of every cell of a plan: rows, the files that stages leave, and the attempts.
-
-Everything is read from disk, so that any number of runners, on any machines, come to the same answer.
-"""
+"""The states of a plan's cells, and the rows that follow from them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
-from harness.engine.attempts import Attempt, attempts_of, is_open
-from harness.engine.plan import FAILURES, Plan, Stage
+from harness.engine.attempts import Attempt, attempts_of
+from harness.engine.plan import Plan
 from harness.engine.runners import Observer
-from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version, now
-from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, row_status, write_row
+from harness.engine.states import FAILURES, CellStates
+from harness.provenance import code_versions, now
+from harness.row_schema import COLUMNS
+from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, OddFile, write_row
 from harness.sweep import Cell, Trial
 
-State = Literal["pending", "running", "done", "failed", "oom", "timeout", "interrupted"]
 TRAINING_COLUMNS = (
     "train_started",
     "train_finished",
@@ -27,80 +25,27 @@ TRAINING_COLUMNS = (
     "trial_peak_memory_kind",
 )
 """What a row has from ``trial.json``, under the same names"""
-STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass
-class Ledger:
-    """The cells of a plan and their states."""
+class Ledger(CellStates[Plan]):
+    """Keeps the rows of a plan true."""
 
-    plan: Plan
-    retry: frozenset[str] = frozenset()
-    """Failures from before this run that count as not tried"""
-    status: dict[str, str] = field(default_factory=dict)
-    """Cell -> status of its row"""
-    forgiven: dict[str, int] = field(default_factory=dict)
-    """Trial -> its last attempt when this run began, where failures are tried again"""
     told: dict[str, int] = field(default_factory=dict)
     """Cell -> the failed attempt that this run has written a row of"""
+    odd: list[OddFile] = field(default_factory=list)
+    """Files among the rows that are none"""
 
     @classmethod
     def open(cls, plan: Plan, observer: Observer, retry: frozenset[str] = frozenset()) -> Ledger:
         """Read the rows, and the attempts of the trials that lack some."""
         ledger = cls(plan, retry)
-        for trial in plan.trials:
-            ledger.reread(trial)
+        ledger.odd = ledger.reread(*plan.trials)
         for trial in plan.trials:
             if retry and retry.intersection(ledger.states(trial, observer).values()):
                 attempts = attempts_of(plan.trial_folder(trial))
                 ledger.forgiven[trial.key] = attempts[-1].number if attempts else 0
         return ledger
-
-    def reread(self, trial: Trial) -> None:
-        """Look for rows that others have written."""
-        needed = self.plan.measured_columns()
-        for cell in self.unfinished(trial):
-            found = row_status(self.plan.rows, cell.key, needed)
-            if found is not None:
-                self.status[cell.key] = found
-
-    def unfinished(self, trial: Trial) -> list[Cell]:
-        """Cells without a finished row."""
-        return [cell for cell in trial.cells if self.status.get(cell.key) != "done"]
-
-    def states(self, trial: Trial, observer: Observer) -> dict[str, State]:
-        """Where every cell of a trial stands; its newest attempt decides."""
-        states: dict[str, State] = {cell.key: "done" for cell in trial.cells}
-        unfinished = self.unfinished(trial)
-        if not unfinished:
-            return states
-        attempts = attempts_of(self.plan.trial_folder(trial))
-        for cell in unfinished:
-            stage = self.stage_of(trial, cell)
-            if stage is not None:
-                found = self._newest(trial, cell, stage, attempts, observer)
-                states[cell.key] = found[0] if found else self._without_attempts(trial, cell)
-        return states
-
-    def stage_of(self, trial: Trial, cell: Cell) -> Stage | None:
-        """The first stage whose record the cell lacks; None when it has all."""
-        for stage in self.plan.stages:
-            if self.plan.record(trial, cell, stage) is None:
-                return stage
-        return None if not self.plan.trains or self.plan.is_trained(trial) else "train_evaluate"
-
-    def left(self, trial: Trial, stage: Stage, observer: Observer) -> list[Cell]:
-        """Cells whose next step is this stage and that are to be done: new ones, and interrupted ones."""
-        unfinished = [cell for cell in self.unfinished(trial) if self.stage_of(trial, cell) == stage]
-        if not unfinished:
-            return []
-        states = self.states(trial, observer)
-        return [cell for cell in unfinished if states[cell.key] in ("pending", "interrupted")]
-
-    def is_taken(self, trial: Trial, observer: Observer) -> bool:
-        """Whether a runner that lives is at the trial."""
-        attempts = attempts_of(self.plan.trial_folder(trial))
-        return bool(attempts) and is_open(attempts[-1], observer)
 
     def count(self) -> tuple[int, int]:
         """(cells that have their number, cells) of the chosen trials."""
@@ -115,14 +60,15 @@ class Ledger:
     def update(self, trial: Trial, observer: Observer) -> None:
         """Write the row of every cell that has become complete, or that has failed."""
         attempts: list[Attempt] | None = None
-        for cell in self.unfinished(trial):
+        unfinished = self.unfinished(trial)
+        for cell in (cell for cell in trial.cells if cell.key in unfinished):
             found = self._measurements(trial, cell)
             if found is not None:
                 self._write_row(trial, cell, "done", found)
                 continue
             stage = self.stage_of(trial, cell)
             attempts = attempts_of(self.plan.trial_folder(trial)) if attempts is None else attempts
-            newest = self._newest(trial, cell, stage, attempts, observer) if stage else None
+            newest = self.newest(trial, cell, stage, attempts, observer) if stage else None
             if newest is None or newest[0] not in FAILURES:
                 continue
             state, attempt = newest
@@ -131,37 +77,6 @@ class Ledger:
                 self._write_row(trial, cell, state, _failure(attempt))
                 self.told[cell.key] = attempt.number
 
-    def _newest(
-        self, trial: Trial, cell: Cell, stage: Stage, attempts: list[Attempt], observer: Observer
-    ) -> tuple[State, Attempt] | None:
-        """The newest attempt that says something about a cell's stage, and what; None where none does."""
-        for attempt in reversed(attempts):
-            owner, outcome = attempt.owner(), attempt.outcome()
-            if owner.get("stage") != stage:
-                continue
-            meant = cell.key in owner.get("cells", ())
-            if outcome is None:
-                if meant and attempt is attempts[-1] and is_open(attempt, observer):
-                    return "running", attempt
-                if meant:
-                    return "interrupted", attempt
-            elif outcome["state"] == "interrupted":
-                if meant:
-                    return "interrupted", attempt
-            elif outcome["state"] in FAILURES and attempt.number > self.forgiven.get(trial.key, 0):
-                # A training that fails, fails for every cell, also for those of other sweeps.
-                for_all = outcome["training"] and not self.plan.is_trained(trial)
-                if for_all or cell.key in outcome["cells"]:
-                    return outcome["state"], attempt
-        return None
-
-    def _without_attempts(self, trial: Trial, cell: Cell) -> State:
-        """What the row says of a cell whose attempts are gone or forgiven."""
-        status = self.status.get(cell.key)
-        if status in FAILURES and status not in self.retry and trial.key not in self.forgiven:
-            return cast(State, status)
-        return "pending"
-
     def _measurements(self, trial: Trial, cell: Cell) -> dict[str, Any] | None:
         """What the cell's files say, None while one is missing."""
         records = [self.plan.record(trial, cell, stage) for stage in self.plan.stages]
@@ -169,7 +84,7 @@ class Ledger:
             return None
         found: dict[str, Any] = {}
         for record in records:
-            found |= record or {}
+            found |= {name: value for name, value in (record or {}).items() if name in COLUMNS}
         if not self.plan.trains:
             return found
         trained = json.loads((self.plan.trial_folder(trial) / "trial.json").read_text(encoding="utf-8"))
@@ -200,7 +115,7 @@ class Ledger:
             "initial_weights": plan.weights.name(cell.config) if plan.trains else None,
             "train_data": plan.source.train_identity,
             "valid_data": plan.source.valid_identity,
-            "code_version": f"{code_version(TRAINING_CODE)}-{code_version(EVALUATION_CODE)}",
+            "code_version": "-".join(code_versions()),
             "host": owner.get("host"),
             "executor": owner.get("executor"),
             "attempt": attempts[-1].number if attempts else None,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -15,31 +14,18 @@ from harness.data.benchmarks import BENCHMARKS
 from harness.data.source import DataSource, NoDataNamedError, absent_data, find_data
 from harness.engine.choice import choose
 from harness.engine.initial_weights import InitialWeights, find_initial_weights
+from harness.engine.states import FAILURES as FAILURES
+from harness.engine.trial_files import RECORDS as RECORDS
+from harness.engine.trial_files import STAGES as STAGES
+from harness.engine.trial_files import Stage as Stage
+from harness.engine.trial_files import TrialFiles
+from harness.grid import Grid
+from harness.loggers import check_installed, check_names
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
-from harness.sweep import Cell, Identities, Trial, expand
+from harness.sweep import Cell, Identities, Trial, seeds_of, trials_of
 from harness.sweep_file import Measure, ScaleFile, SweepFile, load_scale, load_sweep, scale_file
 from model.errors import InputError
 
-Stage = Literal["train_evaluate", "time", "count"]
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What a stage leaves of each cell, and the row's column that is empty without it."""
-
-    file: str
-    column: str
-
-
-RECORDS: dict[Stage, StageRecord] = {
-    "train_evaluate": StageRecord("metrics.json", "AP"),
-    "time": StageRecord("speed.json", "fps"),
-    "count": StageRecord("flops.json", "flops_g"),
-}
-STAGES: dict[Measure, Stage] = {"ap": "train_evaluate", "speed": "time", "flops": "count"}
-"""The stage that measures it, in the order of work"""
-FAILURES = ("failed", "oom", "timeout")
-"""How a trial can come to nothing: each is a result, with a row, and is tried again on request only"""
 EXECUTORS = ("local", "slurm", "ray")
 TAKEN = ("trials", "datasets", "runners", "probes")
 """Names of our own in the results folder"""
@@ -81,7 +67,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(TrialFiles):
     """A sweep at a scale on a data set: its trials, and where their results are."""
 
     options: Options
@@ -94,6 +80,21 @@ class Plan:
     """The trials, and those of their cells, that ``--only`` leaves; all without it"""
     absent: tuple[str, ...] = ()
     """What a run still lacks (data, weights), one line each; only a dry run goes on without"""
+
+    @property
+    def results(self) -> Path:
+        """The results folder."""
+        return self.options.results
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What the sweep measures."""
+        return self.sweep.measure
+
+    @property
+    def varied(self) -> frozenset[str]:
+        """The dotted keys that the sweep varies."""
+        return frozenset(self.sweep.varied_keys())
 
     @property
     def folder_name(self) -> str:
@@ -112,44 +113,9 @@ class Plan:
         """Folder of tables and figures."""
         return self.options.reports / self.sweep.name / self.folder_name
 
-    def trial_folder(self, trial: Trial) -> Path:
-        """Shared by all sweeps that need this training."""
-        return self.options.results / "trials" / trial.key
-
-    def cell_file(self, trial: Trial, cell: Cell, name: str) -> Path:
-        """A file of one evaluation."""
-        return self.trial_folder(trial) / "cells" / cell.key / name
-
-    def is_trained(self, trial: Trial) -> bool:
-        """Whether the training is finished."""
-        return (self.trial_folder(trial) / "trial.json").is_file()
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """What is done with each trial, in order."""
-        return tuple(stage for measure, stage in STAGES.items() if measure in self.sweep.measure)
-
-    def record(self, trial: Trial, cell: Cell, stage: Stage) -> dict[str, Any] | None:
-        """What a stage left of a cell; None where it is missing or damaged."""
-        file = RECORDS[stage].file
-        try:
-            found: dict[str, Any] = json.loads(self.cell_file(trial, cell, file).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) and RECORDS[stage].column in found else None
-
     def without(self, trial: Trial, stage: Stage) -> list[Cell]:
         """The trial's cells that lack a stage's record, or have a damaged one."""
         return [cell for cell in trial.cells if self.record(trial, cell, stage) is None]
-
-    def measured_columns(self) -> list[str]:
-        """Columns that a finished row has numbers in."""
-        return [RECORDS[stage].column for stage in self.stages]
-
-    @property
-    def trains(self) -> bool:
-        """Whether there is anything to train: counting needs no weights."""
-        return "train_evaluate" in self.stages
 
 
 def make_plan(options: Options, lacking: bool = False) -> Plan:
@@ -171,15 +137,16 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         overrides["data.kind"] = "folder"
     if options.split is not None:
         overrides["data.valid"] = options.split
-    unknown = Identities("", "", "", "")
-    config = expand(sweep, scale, unknown, overrides, *files)[0].config
+    grid, seeds = Grid(sweep, scale, *files), seeds_of(sweep, scale, *files)
+    config = grid.points(overrides)[0].config
     _check_split(options, config.data)
     absent: list[str] = []
     source = _source(sweep, config.data, options, lacking, absent)
     overrides["model.num_classes"] = source.num_classes
     _check_classes(sweep, scale, source, files)
     overrides["data.train"], overrides["data.valid"] = source.config.train, source.config.valid
-    configs = [trial.config for trial in expand(sweep, scale, unknown, overrides, *files)]
+    points = grid.points(overrides)
+    configs = (point.config for point in points)
     weights = find_initial_weights(configs, options.weights, files[0], absent if lacking else None)
     identities = Identities(
         source.train_identity,
@@ -188,9 +155,9 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         code_version(EVALUATION_CODE),
         weights.checksums,
     )
-    trials = expand(sweep, scale, identities, overrides, *files)
+    trials = tuple(trials_of(points, seeds, identities))
     chosen = choose(trials, options.only)
-    return Plan(options, sweep, scale, source, weights, tuple(trials), chosen, tuple(absent))
+    return Plan(options, sweep, scale, source, weights, trials, chosen, tuple(absent))
 
 
 def _source(
@@ -268,6 +235,8 @@ def _check_choices(options: Options) -> None:
     """Refuse names that mean nothing before anything is read."""
     if options.executor not in EXECUTORS:
         raise InputError(f"--executor: {options.executor!r}: allowed: {', '.join(EXECUTORS)}")
+    if options.log is not None:
+        check_installed(check_names(options.log))
     for name in options.retry.split(",") if options.retry is not None else ():
         if name.strip() not in FAILURES:
             raise InputError(f"--retry: {name!r}: allowed: {', '.join(FAILURES)}, with commas between them")

@@ -8,20 +8,21 @@ from rich.console import Console
 from tabulate import tabulate
 
 from harness.engine.plan import Plan
-from harness.store import row_status
-from harness.sweep import Trial, is_evaluation_key
+from harness.store import OddFile, row_states
+from harness.sweep import Trial, is_evaluation_key, trial_cells
 
 
 def preview(plan: Plan, console: Console) -> None:
-    """Print trials with their states, then counts. Writes nothing."""
+    """Print trials with their states, then counts. Writes and moves nothing."""
     trained_keys = [key for key in plan.sweep.varied_keys() if not is_evaluation_key(key)]
     evaluated_keys = [key for key in plan.sweep.varied_keys() if is_evaluation_key(key)]
     lines = []
     states: Counter[str] = Counter()
+    odd: list[OddFile] = []
+    keys = [cell.key for _, cell in trial_cells(list(plan.trials))]
+    there = row_states(plan.rows, keys, plan.measured_columns(), odd, set(plan.sweep.varied_keys()))
     for trial in plan.trials:
-        found = [
-            row_status(plan.rows, cell.key, plan.measured_columns()) or "pending" for cell in trial.cells
-        ]
+        found = [there.get(cell.key, "pending") for cell in trial.cells]
         states.update(found)
         varied = dict(trial.cells[0].varied)
         settings = [
@@ -43,6 +44,8 @@ def preview(plan: Plan, console: Console) -> None:
     console.print(f"{plan.sweep.name}: {plan.sweep.title}", markup=False)
     console.print(f"scale {plan.scale.name}: {plan.scale.description}", markup=False)
     console.print(f"data {plan.source.name}: {plan.source.description}", markup=False)
+    for file in odd:
+        console.print(str(file), markup=False)
     for line in plan.absent:
         console.print(f"still lacking: {line}", markup=False)
     console.print(_counts(plan, states), markup=False)

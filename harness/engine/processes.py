@@ -23,6 +23,8 @@ TICK_SECONDS = 0.2
 GRACE_SECONDS = 30.0
 """From the request to end (time for a checkpoint) to the end by force"""
 
+LAUNCHER_VARIABLES = frozenset({"WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"})
+
 Listener = Callable[[dict[str, Any]], None]
 """Called with each event of the process, in the thread that supervises it."""
 
@@ -104,7 +106,7 @@ def _start(command: Command) -> subprocess.Popen[str]:
             stderr=log,
             encoding="utf-8",
             errors="replace",  # noise from a library must not end the listener
-            env={**os.environ, **command.environment},
+            env={**_inherited(), **command.environment},
             cwd=PROJECT,
             # Ctrl-C reaches us alone; we end the process. Its group holds what it starts.
             start_new_session=True,
@@ -113,6 +115,11 @@ def _start(command: Command) -> subprocess.Popen[str]:
         with suppress(OSError):  # it has ended already: how, we shall hear
             os.sched_setaffinity(process.pid, command.cores)  # threads that it starts later inherit this
     return process
+
+
+def _inherited() -> dict[str, str]:
+    """Our own variables, but for those of a launcher of several processes that may have started us."""
+    return {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
 
 
 def _read_events(lines: IO[str], events: queue.Queue[dict[str, Any] | None]) -> None:

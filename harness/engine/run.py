@@ -15,12 +15,14 @@ from rich.console import Console
 
 from harness.engine.executors import make_executor
 from harness.engine.ledger import Ledger
+from harness.engine.manifest import write_manifest
 from harness.engine.plan import FAILURES, Options, Plan
 from harness.engine.processes import Limits
 from harness.engine.progress import WorkLeft, show
 from harness.engine.runners import Observer
 from harness.engine.seats import cores, device_of, visible_gpus
 from harness.engine.work import Work
+from harness.loggers import check_names
 from harness.store import set_aside
 from model.errors import InputError
 
@@ -36,13 +38,16 @@ def run(plan: Plan, console: Console) -> bool:
     executor = make_executor(options)
     if is_anything_left(ledger, observer):
         _make_writable(options)
-        set_aside(plan.rows, {cell.key for trial in plan.trials for cell in trial.cells})
+        for odd in set_aside(plan.rows, {cell.key for trial in plan.trials for cell in trial.cells}):
+            console.print(str(odd), markup=False)
+        write_manifest(plan)
         for trial in plan.chosen:
             ledger.update(trial, observer)
         cache = options.results / "datasets"
         data = plan.source.root(cache, _generating(console)) if plan.trains else cache
         limits = Limits(options.timeout, options.silence)
-        work = Work(ledger, data, stage_threads(plan), options.processes, limits, options.executor)
+        threads, loggers = stage_threads(plan), check_names(options.log) if options.log else ()
+        work = Work(ledger, data, threads, options.processes, limits, options.executor, loggers)
         with _terminated_like_interrupted(), show(console, _work_left(ledger)) as progress:
             progress.cells(*ledger.count())
             try:
@@ -54,18 +59,20 @@ def run(plan: Plan, console: Console) -> bool:
     return ledger.complete()
 
 
-def is_complete(plan: Plan) -> bool:
-    """Whether every chosen cell of a plan has its number, by its rows alone."""
-    return Ledger.open(plan, Observer(plan.options.results)).complete()
+def is_complete(plan: Plan, console: Console) -> bool:
+    """Whether every chosen cell of a plan has its number, by its rows alone; nothing is moved or written."""
+    ledger = Ledger.open(plan, Observer(plan.options.results))
+    for odd in ledger.odd:
+        console.print(str(odd), markup=False)
+    return ledger.complete()
 
 
 def is_anything_left(ledger: Ledger, observer: Observer) -> bool:
     """Whether a chosen cell is to be done, is being done elsewhere, or lacks only its row."""
-    settled = ("done", *FAILURES)
     for trial in ledger.plan.chosen:
-        if any(ledger.status.get(cell.key) not in settled for cell in ledger.unfinished(trial)):
+        if any(ledger.status.get(key) not in FAILURES for key in ledger.unfinished(trial)):
             return True
-        if any(state not in FAILURES for state in ledger.states(trial, observer).values() if state != "done"):
+        if any(state not in ("done", *FAILURES) for state in ledger.states(trial, observer).values()):
             return True
     return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import threading
@@ -18,7 +19,7 @@ from harness.engine.plan import FAILURES, RECORDS, Stage
 from harness.engine.processes import Command, Ended, Limits, supervise
 from harness.engine.runners import SILENCE_SECONDS, Observer, Runner
 from harness.engine.seats import Seat, cores, on_this_machine
-from harness.provenance import hardware, machine, now
+from harness.provenance import code_versions, hardware, machine, now
 from harness.sweep import Cell, Trial
 from model.errors import InputError
 
@@ -29,6 +30,9 @@ LOOK_SECONDS = 2.0
 """Between two looks at a trial that another runner is at"""
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that somebody sends; the others are a process's own doing"""
+
+RANK_ENDED = re.compile(r"exitcode\s*: -(\d+) \(pid")
+"""How torchrun's log tells of the process that ended first"""
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with a trial's label and each event of its process, and our own ``start`` and ``end``."""
@@ -46,6 +50,9 @@ class Work:
     """Of one training; several share its batches"""
     limits: Limits = field(default_factory=Limits)
     executor: str = "local"
+    loggers: tuple[str, ...] = ()
+    code: tuple[str, str] = field(default_factory=code_versions)
+    """Of training and evaluation, as it was when the run was planned"""
 
 
 @dataclass
@@ -67,10 +74,10 @@ def attempt_stage(work: Work, trial: Trial, stage: Stage, seat: Seat, station: S
     ledger = work.ledger
     folder = ledger.plan.trial_folder(trial)
     with on_this_machine(ledger.plan.options.results, stage in ALONE, station.stop) as had:
-        cells = ledger.left(trial, stage, station.observer) if had else []
-        if not cells:
+        keys = ledger.left(trial, stage, station.observer) if had else []
+        if not keys:
             return None
-        keys = [cell.key for cell in cells]
+        cells = [cell for cell in trial.cells if cell.key in keys]
         attempt = claim(folder, station.runner.id, station.observer, stage, keys, work.executor)
         if attempt is None:
             return None
@@ -178,6 +185,8 @@ class _Process:
             "cells": cells,
             "device": seat.device,
             "threads": threads,
+            "log": list(self.work.loggers),
+            "code": list(self.work.code),
         }
 
     def _must_end(self) -> bool:
@@ -208,12 +217,13 @@ class _Process:
         return {"column": column, "number": record.get(column)}
 
     def _pace(self, done: int) -> dict[str, Any]:
-        """Seconds per step since this process's first."""
+        """Where this process began, and its seconds per step since."""
         now_at = time.monotonic()
         if self._first_step is None:
             self._first_step = (done, now_at)
-        steps = done - self._first_step[0]
-        return {"seconds_per_step": (now_at - self._first_step[1]) / steps} if steps else {}
+        first, since = self._first_step
+        pace = {"seconds_per_step": (now_at - since) / (done - first)} if done > first else {}
+        return {"first_step": first, **pace}
 
     def _write_progress(self) -> None:
         self._written = time.monotonic()
@@ -228,18 +238,25 @@ class _Process:
             return ("interrupted", None) if ended.ended_by_us == "stop" else ("timeout", ended.ended_by_us)
         if reported.get("event") == "interrupted":
             return "interrupted", "asked to end from outside"
+        sent = self._signal(ended)
+        if sent in FROM_OUTSIDE and ended.killed_by_kernel:
+            return "oom", "killed by the kernel for want of memory"
+        if sent in FROM_OUTSIDE:
+            return "interrupted", f"ended from outside by {signal.Signals(sent).name}"
         if reported.get("event") == "failed":
             return ("oom" if reported.get("kind") == "oom" else "failed"), str(reported["error"])
-        if ended.killed_by_kernel:
-            return "oom", "killed by the kernel for want of memory"
-        if ended.status < 0:
-            name = signal.Signals(-ended.status).name
-            if -ended.status in FROM_OUTSIDE:
-                return "interrupted", f"ended from outside by {name}"
-            return "failed", f"ended by signal {name}"
+        if sent:
+            return "failed", f"ended by signal {signal.Signals(sent).name}"
         if ended.status > 0:
             return "failed", f"exit status {ended.status} without a word"
         return ("failed", "ended without its results") if self._lacking() else ("done", None)
+
+    def _signal(self, ended: Ended) -> int:
+        """The signal that ended the process, or the first to end of several (their launcher's log tells)."""
+        if ended.status < 0:
+            return -ended.status
+        found = RANK_ENDED.search(self.attempt.last_log_lines(200)) if ended.status else None
+        return int(found[1]) if found else 0
 
     def _meant(self, state: str, trained: bool) -> list[str]:
         """The cells that this outcome is of: once trained, a failure is that of the cell it was at."""

@@ -231,6 +231,11 @@ def _left_out(spec: TableSpec, selection: Selection) -> list[Sentence]:
     if missing:
         said.append(f"{missing} of {planned} planned evaluations are missing.")
     standing = selection.failed[~selection.failed["superseded"].astype(bool)]
+    too_large = selection.out_of_memory()
+    if len(too_large):
+        where = ", ".join(sorted(too_large["hardware"].dropna().astype(str).unique())) or "the machine used"
+        said.append(f"OOM: did not fit in the memory of {where} ({_count(len(too_large), 'run')}).")
+    standing = standing[standing["status"] != "oom"]
     if len(standing):
         trials = standing["trial"].nunique()
         said.append(

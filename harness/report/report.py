@@ -106,6 +106,7 @@ def _failures(spec: TableSpec, selection: Selection) -> list[dict[str, str]]:
             "seed": _text(row.get("seed")),
             "status": _text(row.get("status")) + (" (superseded)" if row["superseded"] else ""),
             "error": _text(row.get("error")),
+            "peak memory (GB)": _gigabytes(row.get("trial_peak_memory_gb")),
         }
         for row in selection.failed.to_dict("records")
     ]
@@ -158,6 +159,11 @@ def _provenance(selection: Selection) -> list[dict[str, str]]:
             counts = selection.used[column].map(_text).value_counts().sort_index()
             lines += [{"column": column, "value": str(value), "rows": str(n)} for value, n in counts.items()]
     return lines
+
+
+def _gigabytes(value: object) -> str:
+    known = isinstance(value, float) and value == value  # NaN differs from itself
+    return f"{value:.2f}" if known else MISSING
 
 
 def _text(value: object) -> str:

@@ -21,7 +21,7 @@ class Selection:
     used: pd.DataFrame
     """Finished runs, one for each (row_key, column_key, seed)."""
     failed: pd.DataFrame
-    """Rows whose status is not ``done``; ``superseded`` says that a newer row took the place."""
+    """Rows that are not ``done``; ``superseded``: a newer row took the place; ``planned``: of the plan."""
     superseded: int
     """Rows left out because a newer row is there for the same cell and seed."""
     unplanned: int
@@ -35,6 +35,11 @@ class Selection:
             return []
         parts = [_texts(self.used, column) for column in columns]
         return sorted({", ".join(values) for values in zip(*parts, strict=True)})
+
+    def out_of_memory(self) -> pd.DataFrame:
+        """The newest rows of planned runs that did not fit in memory."""
+        stands = (self.failed["status"] == "oom") & self.failed["planned"] & ~self.failed["superseded"]
+        return self.failed[stands.astype(bool)]
 
     def hardware(self) -> list[str]:
         """Distinct machines that the numbers come from: hardware, device and threads."""
@@ -72,6 +77,7 @@ def select(spec: TableSpec, rows: pd.DataFrame) -> Selection:
     in_order = table[planned].sort_values("finished_key", kind="stable", na_position="first")
     old = in_order.index[in_order.duplicated(key, keep="last")]
     table["superseded"] = table.index.isin(old)
+    table["planned"] = planned
 
     used = table[planned & done & ~table["superseded"]].sort_values(key, kind="stable")
     return Selection(

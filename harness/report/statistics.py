@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,8 @@ class Cell:
     """Sample standard deviation (ddof = 1); None below n = 2, where it does not exist."""
     low: float | None = None
     high: float | None = None
+    out_of_memory: int = 0
+    """Runs of the planned ones that did not fit in memory: a result, without a number"""
 
     @property
     def short(self) -> bool:
@@ -47,16 +49,29 @@ def summarise(values: Iterable[float], planned: int) -> Cell:
     return Cell(n, planned, float(finite.mean()), sd, float(finite.min()), float(finite.max()))
 
 
-def grid(spec: TableSpec, used: pd.DataFrame, metrics: Iterable[str]) -> dict[Place, Cell]:
-    """Every planned cell. ``used`` holds finished runs only, one for each (row, column, seed)."""
+def grid(
+    spec: TableSpec, used: pd.DataFrame, metrics: Iterable[str], too_large: pd.DataFrame | None = None
+) -> dict[Place, Cell]:
+    """Every planned cell.
+
+    Args:
+        used: finished runs only, one for each (row, column, seed).
+        too_large: runs that did not fit in memory.
+    """
     cells: dict[Place, Cell] = {}
     for row in spec.rows.places:
         for column in spec.columns.places:
-            here = used[(used["row_key"] == row) & (used["column_key"] == column)]
+            here = _at(used, row, column)
+            failed = 0 if too_large is None else len(_at(too_large, row, column))
             for metric in metrics:
                 values = pd.to_numeric(here[metric], errors="coerce") if metric in here else ()
-                cells[row, column, metric] = summarise(values, len(spec.seeds))
+                found = summarise(values, len(spec.seeds))
+                cells[row, column, metric] = replace(found, out_of_memory=failed)
     return cells
+
+
+def _at(rows: pd.DataFrame, row: str, column: str) -> pd.DataFrame:
+    return rows[(rows["row_key"] == row) & (rows["column_key"] == column)]
 
 
 def sigma_range(n: int, confidence: float = 0.95) -> tuple[float, float]:

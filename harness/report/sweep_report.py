@@ -15,7 +15,7 @@ from harness.report.report import write_report, write_whole
 from harness.report.table_spec import PAPER_SETTING, Side, TableSpec, Value
 from harness.report.tables import terminal_table
 from harness.report.tracks import Prediction, draw_tracks
-from harness.store import read_rows
+from harness.store import OddFile, read_rows
 from harness.sweep import Cell, Trial, trial_cells
 
 MADE_FROM = ".made_from.json"
@@ -30,7 +30,10 @@ def report_plan(plan: Plan, console: Console, anew: bool) -> None:
     """
     spec = table_spec(plan)
     cells = list(trial_cells(list(plan.trials)))
-    rows = read_rows(plan.rows, [cell.key for _, cell in cells])
+    odd: list[OddFile] = []
+    rows = read_rows(plan.rows, [cell.key for _, cell in cells], odd)
+    for file in odd:
+        console.print(str(file), markup=False)
     origin = _origin(plan, spec, cells)
     written = [] if anew else _up_to_date(plan.report, origin)
     if not written:

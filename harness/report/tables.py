@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 MISSING = "--"
+OUT_OF_MEMORY = "OOM"
 PAPER_ROW = "paper (not comparable)"
 COUNTED_PAPER_ROW = "paper"
 """A count is the same count anywhere."""
@@ -106,11 +107,11 @@ def std_table(spec: TableSpec, selection: Selection, name: str) -> Table:
 
 def table_cells(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -> dict[Place, Cell]:
     """Statistics of every cell. Speeds of several machines are not one quantity: withheld (n = 0)."""
-    cells = grid(spec, selection.used, metrics)
+    cells = grid(spec, selection.used, metrics, selection.out_of_memory())
     if not selection.mixed_hardware():
         return cells
     return {
-        place: Cell(0, cell.planned) if place[2] in HARDWARE_METRICS else cell
+        place: Cell(0, cell.planned) if place[2] in HARDWARE_METRICS and cell.n else cell
         for place, cell in cells.items()
     }
 
@@ -256,7 +257,7 @@ def _latex_row(table: Table, key: str, label: str) -> list[str]:
     value: Callable[[Cell], float | None] = (
         (lambda cell: cell.sd) if table.spread else (lambda cell: cell.mean)
     )
-    numbers = [_number(value(cell), count) for cell, count in zip(cells, digits, strict=True)]
+    numbers = [_shown(cell, value(cell), count) for cell, count in zip(cells, digits, strict=True)]
     lines = [_latex_line(escape.latex(label), numbers)]
     if not table.spread and any(cell.sd is not None for cell in cells):
         spreads = [
@@ -290,7 +291,7 @@ def _latex_sentence(sentence: Sentence) -> str:
 def _plain(table: Table, where: Place) -> str:
     """A cell as text: ``59.3 ± 1.2 (1/2)``."""
     cell, digits = table.cells[where], decimals(where[2])
-    text = _number(cell.sd if table.spread else cell.mean, digits)
+    text = _shown(cell, cell.sd if table.spread else cell.mean, digits)
     if not table.spread and cell.sd is not None:
         text += f" ± {_number(cell.sd, digits)}"
     return f"{text} ({cell.n}/{cell.planned})" if cell.short else text
@@ -299,6 +300,11 @@ def _plain(table: Table, where: Place) -> str:
 def _printed(table: Table, where: Place) -> str:
     """The paper's number."""
     return _number(table.paper.get(where), decimals(where[2]))
+
+
+def _shown(cell: Cell, value: float | None, digits: int) -> str:
+    """The number; where no run gave one since it did not fit, that is the result."""
+    return OUT_OF_MEMORY if cell.n == 0 and cell.out_of_memory else _number(value, digits)
 
 
 def _number(value: float | None, digits: int) -> str:

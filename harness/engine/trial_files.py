@@ -1,0 +1,106 @@
+"""Where the files of trials lie below a results folder, and which of them say that a stage is done."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from harness.sweep_file import Measure
+
+Stage = Literal["train_evaluate", "time", "count"]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a stage leaves of each cell, and the row's column that is empty without it."""
+
+    file: str
+    column: str
+
+
+RECORDS: dict[Stage, StageRecord] = {
+    "train_evaluate": StageRecord("metrics.json", "AP"),
+    "time": StageRecord("speed.json", "fps"),
+    "count": StageRecord("flops.json", "flops_g"),
+}
+STAGES: dict[Measure, Stage] = {"ap": "train_evaluate", "speed": "time", "flops": "count"}
+"""The stage that measures it, in the order of work"""
+
+
+class CellKey(Protocol):
+    """A cell, as far as its files go."""
+
+    @property
+    def key(self) -> str: ...
+
+
+class TrialKeys(Protocol):
+    """A trial and its cells, as far as their files go."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def cells(self) -> Sequence[CellKey]: ...
+
+
+class TrialFiles(ABC):
+    """The files of a sweep's trials; trials are shared by all sweeps that need them."""
+
+    @property
+    @abstractmethod
+    def results(self) -> Path:
+        """The results folder."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> Path:
+        """Folder of the sweep's parquet rows."""
+
+    @property
+    @abstractmethod
+    def measures(self) -> Sequence[Measure]:
+        """What the sweep measures."""
+
+    @property
+    def varied(self) -> frozenset[str] | None:
+        """The dotted keys that the sweep varies, where they are known."""
+        return None
+
+    def trial_folder(self, trial: TrialKeys) -> Path:
+        """Shared by all sweeps that need this training."""
+        return self.results / "trials" / trial.key
+
+    def cell_file(self, trial: TrialKeys, cell: CellKey, name: str) -> Path:
+        """A file of one evaluation."""
+        return self.trial_folder(trial) / "cells" / cell.key / name
+
+    def is_trained(self, trial: TrialKeys) -> bool:
+        """Whether the training is finished."""
+        return (self.trial_folder(trial) / "trial.json").is_file()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is done with each trial, in order."""
+        return tuple(stage for measure, stage in STAGES.items() if measure in self.measures)
+
+    def record(self, trial: TrialKeys, cell: CellKey, stage: Stage) -> dict[str, Any] | None:
+        """What a stage left of a cell; None where it is missing or damaged."""
+        file = RECORDS[stage].file
+        try:
+            found: dict[str, Any] = json.loads(self.cell_file(trial, cell, file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) and RECORDS[stage].column in found else None
+
+    def measured_columns(self) -> list[str]:
+        """Columns that a finished row has numbers in."""
+        return [RECORDS[stage].column for stage in self.stages]
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train: counting needs no weights."""
+        return "train_evaluate" in self.stages

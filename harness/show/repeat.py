@@ -1,0 +1,71 @@
+"""The commands that repeat one trial, with the code that it ran with."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.show.find import Found, Use
+
+FOLDERS = ("--results", "repeat/results", "--reports", "repeat/reports")
+"""Beside what is there; ignored by git, so that repeating leaves the checkout clean"""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Lines for a shell, and what stands between them and the same result."""
+
+    commands: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def repeat(found: Found, records: Iterable[Mapping[str, Any]]) -> Repeat:
+    """How to repeat a trial.
+
+    Args:
+        records: what its training and its evaluations left (``trial.json``, ``metrics.json``, ...), in the
+            order of time. Where they ran at different commits, the sweep is run at each: a training whose
+            code did not change since is kept.
+    """
+    if not found.uses:
+        return Repeat(warnings=["no sweep's plan.json names this trial: its command is not known"])
+    use = found.uses[0]
+    run = sweep_command(use)
+    commands: list[str] = []
+    warnings: list[str] = []
+    commits: list[str] = []
+    for record in records:
+        commit = record.get("git_commit")
+        if commit is None:
+            warnings.append(
+                f"the code was no git checkout; its version: {use.manifest.code.get('training')} (training), "
+                f"{use.manifest.code.get('evaluation')} (evaluation)"
+            )
+            continue
+        if record.get("git_dirty"):
+            hashed = record.get("git_diff_hash") or "not known"
+            warnings.append(
+                f"the code differed from commit {commit[:12]} (hash of the difference: {hashed}): "
+                "it cannot be repeated exactly"
+            )
+        if commits[-1:] != [commit]:
+            commits.append(commit)
+            commands += [f"git checkout {commit}", run]
+    for file in (use.manifest.sweep_file, use.manifest.scale_argument):
+        if file.endswith((".yaml", ".yml")) and not Path(file).is_file():
+            warnings.append(f"{file} is not there from this folder")
+    return Repeat(commands or [run], list(dict.fromkeys(warnings)))
+
+
+def sweep_command(use: Use) -> str:
+    """``run_sweep.py`` for this one trial, quoted for a shell."""
+    manifest = use.manifest
+    words = ["python", "run_sweep.py", manifest.sweep_file, "--scale", manifest.scale_argument]
+    options = {"--data": manifest.data, "--split": manifest.split, "--weights": manifest.weights}
+    for option, value in options.items():
+        if value is not None:
+            words += [option, value]
+    return shlex.join([*words, "--device", manifest.device, "--only", use.trial.only, *FOLDERS])

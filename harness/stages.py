@@ -1,0 +1,241 @@
+"""The stages of a trial: train, evaluate, time, count. Each leaves its files in the trial's folder.
+
+A file is written whole or not at all, and says under which conditions its numbers came about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from harness.config import TrialConfig
+from harness.data.clips import resize_frames
+from harness.data.splits import load_training
+from harness.data.ytvis import VideoDataset
+from harness.distributed import Processes
+from harness.evaluation import encode_tracks, evaluate, write_results
+from harness.flops import count_encoder
+from harness.image_evaluation import evaluate_images
+from harness.loggers import Loggers, training_scalars
+from harness.memory import peak_memory
+from harness.provenance import determinism, device_hours, git_state, gpu_driver, machine, now, packages
+from harness.speed import time_videos
+from harness.train import WEIGHTS, Step, train
+from model import build_model
+from model.checkpoint import load_weights, weights_metadata
+from model.clip_model import ClipModel
+from model.errors import InputError
+from model.inference import segment_video
+from model.whole_file import whole_file
+
+
+class Emit(Protocol):
+    """Tells the engine of an event."""
+
+    def __call__(self, event: str, **fields: Any) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """How a stage tells where it is, and hears that it must end."""
+
+    emit: Emit
+    check: Callable[[], None]
+    """Raises :class:`harness.train.TrialInterruptedError` when the process is to end"""
+
+
+def train_model(
+    identity: tuple[str, int, TrialConfig],
+    start: tuple[Path, Path | None],
+    folder: Path,
+    device: torch.device,
+    processes: Processes,
+    loggers: Loggers,
+    voice: Voice,
+    stop: Callable[[], bool],
+) -> ClipModel:
+    """Train, or go on with it; at the end ``trial.json`` tells how it went.
+
+    Args:
+        identity: key of the trial, seed, configuration.
+        start: folder of the data, weights to start from (None: random).
+    """
+    trial, seed, config = identity
+    data, initial_weights = start
+    started, started_at = time.perf_counter(), now()
+
+    def progress(step: Step) -> None:
+        losses = {name: round(value, 6) for name, value in step.losses.items()}
+        said = {**step._asdict(), "loss": round(step.loss, 4), "losses": losses}
+        voice.emit("step", **said)
+        loggers.scalars(step.done, training_scalars(said))
+
+    first = processes.rank == 0
+    if first:
+        voice.emit("stage", name="train")
+    dataset = load_training(data, config.data)
+    processes.join(device)
+    told = progress if first else lambda step: None
+    model = train(config, seed, dataset, folder, trial, device, told, initial_weights, stop, processes)
+    peak, kind = peak_memory(device)
+    if peak is not None:
+        peak = processes.largest(peak)
+    processes.leave()
+    if not first:
+        return model
+    seconds = time.perf_counter() - started
+    record = {
+        "trial": trial,
+        "seed": seed,
+        "config": config.model_dump(mode="json"),
+        "train_started": started_at,
+        "train_finished": now(),
+        "train_seconds": round(seconds, 3),
+        "train_processes": processes.count,
+        "device_hours": device_hours(seconds, processes.count),
+        "trial_peak_memory_gb": peak,
+        "trial_peak_memory_kind": kind,
+        "data_checksum": dataset.checksum(),
+        "initial_weights": None if initial_weights is None else str(initial_weights),
+        "start": weights_metadata(folder / WEIGHTS).get("start"),
+        "packages": packages(),
+        **conditions(device),
+    }
+    write_json(folder / "trial.json", record)
+    return model
+
+
+def load_trained(trial: str, config: TrialConfig, folder: Path, device: torch.device) -> ClipModel:
+    """The weights of a finished training; raises :class:`InputError` where they are another's."""
+    model = build_model(config.model).to(device)
+    try:
+        load_weights(model, folder / WEIGHTS)
+        found = weights_metadata(folder / WEIGHTS).get("identity")
+    except InputError as error:
+        raise InputError(f"delete {folder} to train again: {error}") from None
+    if found != trial:
+        raise InputError(f"delete {folder} to train again: {WEIGHTS} is of training {found}")
+    return model.eval()
+
+
+def evaluate_cell(
+    model: ClipModel,
+    dataset: VideoDataset,
+    config: TrialConfig,
+    folder: Path,
+    device: torch.device,
+    voice: Voice,
+) -> dict[str, float | None]:
+    """Predict every video, write ``results.json``, score it; returns AP and the like, in percent."""
+    started = time.perf_counter()
+    voice.emit("stage", name=f"evaluate T={config.inference.window}")
+    results: list[dict[str, Any]] = []
+    for done, video in enumerate(dataset.videos, 1):
+        voice.check()
+        frames = torch.from_numpy(dataset.frames(video, range(video.length)))
+        frames = resize_frames(frames, **config.inference.resizing())
+        size = (video.height, video.width)
+        try:
+            tracks = segment_video(model, frames, output_size=size, **config.inference.arguments())
+        except FloatingPointError as error:
+            raise FloatingPointError(f"video {video.video_id}: {error}") from None
+        categories = [dataset.categories[label].id for label in tracks["labels"].tolist()]
+        owners = tracks["tracks"].tolist()
+        results += encode_tracks(
+            video.video_id,
+            tracks["scores"].tolist(),
+            categories,
+            tracks["masks"].numpy(),
+            mask_index=[owners.index(owner) for owner in owners],  # results of a track share its masks
+        )
+        voice.emit("video", done=done, of=len(dataset.videos))
+    write_results(folder / "results.json", results)
+    score = evaluate_images if dataset.is_images else evaluate
+    metrics = score(dataset.ground_truth(), results)
+    # The evaluator says -1 where nothing can be scored; that is no percentage.
+    names = ("AP", "AP50", "AP75", "AR1", "AR10")
+    percent = {name: 100 * metrics[name] if metrics[name] >= 0 else None for name in names}
+    record = {
+        **percent,
+        "results": len(results),
+        "scored_videos": len(dataset.videos),
+        "data_checksum": dataset.checksum(),
+        "evaluated": now(),
+        "seconds": round(time.perf_counter() - started, 3),
+        **conditions(device),
+    }
+    write_json(folder / "metrics.json", record)
+    return percent
+
+
+def time_cell(
+    model: ClipModel,
+    dataset: VideoDataset,
+    config: TrialConfig,
+    folder: Path,
+    device: torch.device,
+    voice: Voice,
+) -> None:
+    """Frames per second by the protocol of :mod:`harness.speed`."""
+    started = time.perf_counter()
+    voice.emit("stage", name=f"time T={config.inference.window}")
+    speed = time_videos(
+        model, dataset, config, device, lambda done: voice.emit("pass", done=done), voice.check
+    )
+    seconds = {"seconds": round(time.perf_counter() - started, 3)}
+    write_json(folder / "speed.json", {**dataclasses.asdict(speed), **seconds, **conditions(device)})
+
+
+def count(config: TrialConfig, folder: Path, voice: Voice) -> None:
+    """Multiply-adds of the encoder, on a device without memory: nothing is trained, no data is read."""
+    voice.check()
+    window = config.inference.window
+    voice.emit("stage", name=f"count T={window}")
+    multiply_adds = count_encoder(config.model, config.flops.size, window)
+    record = {"flops_g": multiply_adds / 1e9, "multiply_adds": multiply_adds}
+    write_json(folder / "flops.json", {**record, "counted": now(), **conditions(torch.device("cpu"))})
+
+
+def record_loggers(path: Path, states: dict[str, str]) -> None:
+    """Add to ``trial.json`` how each logger fared; what failed in an earlier process stays on record."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    failed = {name: state for name, state in record.get("loggers", {}).items() if state != "on"}
+    write_json(path, {**record, "loggers": {**record.get("loggers", {}), **states, **failed}})
+
+
+@functools.cache
+def code_state() -> dict[str, Any]:
+    """The checkout as it was when this process first asked."""
+    return git_state()
+
+
+def conditions(device: torch.device) -> dict[str, Any]:
+    """Code, device, threads and packages of this process."""
+    cuda = device.type == "cuda"
+    host = machine()
+    return {
+        "device": str(device),
+        "hardware": torch.cuda.get_device_name(device)
+        if cuda
+        else f"{host['cpu']}, {host['cpu_count']} cores",
+        "threads": torch.get_num_threads(),
+        "cuda_version": torch.version.cuda if cuda else None,
+        "tf32": torch.backends.cuda.matmul.allow_tf32 if cuda else None,
+        "gpu_driver": gpu_driver() if cuda else None,
+        "determinism": determinism(),
+        **code_state(),
+        **host,
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a small json file, whole or not at all."""
+    with whole_file(path) as draft:
+        draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
