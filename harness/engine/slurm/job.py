@@ -1,9 +1,9 @@
 """What one Slurm job does: the stages of one trial, and what it leaves behind when it is sent away.
 
 Slurm warns a job before it ends it: with SIGUSR2 (which ``submitit`` asks for) shortly before the time
-limit and, on clusters that are set so, at preemption; with SIGTERM at preemption and at ``scancel``. The trial
-works in a thread of its own, so that the main thread, which takes signals, can ask it to save a checkpoint
-and wait.
+limit and, on clusters that are set so, at preemption; with SIGTERM at preemption and at ``scancel``. The
+trial works in a thread of its own, so that the main thread, which takes signals, can ask it to save a
+checkpoint and wait.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.engine.plan import Stage
 from harness.engine.processes import GRACE_SECONDS
 from harness.engine.seats import Seat, cores, device_of, visible_gpus
 from harness.engine.work import Work, work_on
-from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version, now
+from harness.provenance import now
 from harness.sweep import Trial
 from model.errors import InputError
 from model.whole_file import whole_file
@@ -31,11 +31,6 @@ CLOSING_SECONDS = GRACE_SECONDS + 10.0
 """From the warning until the trial's process has ended and its attempt is closed"""
 LINGER_SECONDS = 150.0
 """After SIGTERM: Slurm ends the job within this time, or had no wish to"""
-
-
-def installed_code() -> str:
-    """The version of what decides numbers, as it lies on disk now."""
-    return f"{code_version(TRAINING_CODE)}-{code_version(EVALUATION_CODE)}"
 
 
 def job_name() -> str:
@@ -53,8 +48,6 @@ class TrialJob:
     stages: tuple[Stage, ...]
     endings: Path
     """Folder where jobs say how they ended"""
-    code: str
-    """:func:`installed_code` when the job was submitted"""
     _stop: threading.Event | None = field(default=None, init=False, repr=False)
     _thread: threading.Thread | None = field(default=None, init=False, repr=False)
 
@@ -82,7 +75,7 @@ class TrialJob:
         if self._stop is not None and self._thread is not None:
             self._stop.set()
             self._thread.join(CLOSING_SECONDS)
-        again = TrialJob(self.work, self.trial, self.stages, self.endings, self.code)
+        again = TrialJob(self.work, self.trial, self.stages, self.endings)
         return submitit.helpers.DelayedSubmission(again)
 
     def _asked_to_end(self, number: int, frame: FrameType | None) -> None:
@@ -94,10 +87,6 @@ class TrialJob:
         # Slurm warns every process of a job; those of the trial would die of it. They inherit this mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGUSR1})
         try:
-            if installed_code() != self.code:
-                raise InputError(
-                    f"Slurm job {job_name()}: the code has changed since it was submitted; submit again"
-                )
             work, seat = self._here()
             told |= {"state": work_on(work, self.trial, self.stages, seat, self._stop), "error": ""}
         except InputError as error:

@@ -74,7 +74,7 @@ def resources_of(options: Options, threads: int | None) -> Resources:
         raise InputError(f"--device: {options.device!r}: Slurm chooses the GPU; allowed: auto, cpu, cuda")
     if options.device == "cuda" and "gres" not in values:
         values.setdefault("gpus_per_node", options.processes)
-    gpus = values.get("gpus_per_node", options.processes)
+    gpus = int(values.get("gpus_per_node", options.processes))
     if gpus < options.processes:
         raise InputError(
             f"--resources: gpus_per_node: {gpus}: --processes {options.processes} needs as many or more"
