@@ -39,6 +39,15 @@ Workers = Annotated[
 ]
 ReportOnly = Annotated[bool, typer.Option("--report-only", help="Tables and figures of the rows there are.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Run failed trials again.")]
+StepSeconds = Annotated[
+    float | None, typer.Option(help="With --dry-run: seconds of a training step, for the estimate.")
+]
+EvaluationSeconds = Annotated[
+    float | None, typer.Option(help="With --dry-run: seconds of an evaluated cell, for the estimate.")
+]
+Probe = Annotated[
+    bool, typer.Option("--probe", help="With --dry-run: time some steps of what is left, on this machine.")
+]
 Source = Annotated[Path, typer.Argument(help="A weights file of any layout that load_weights reads.")]
 Target = Annotated[Path, typer.Argument(help="Own: .safetensors; published: .pth; detectron2: .pkl or .pth.")]
 TargetLayout = Annotated[
@@ -61,19 +70,30 @@ def run_sweep(
     workers: Workers = None,
     retry: Retry = False,
     report_only: ReportOnly = False,
+    step_seconds: StepSeconds = None,
+    evaluation_seconds: EvaluationSeconds = None,
+    probe: Probe = False,
 ) -> None:
     """Train, evaluate and time every trial of SWEEP, then write its tables and figures.
 
     Run the same command again to go on after an interruption: nothing that is done is done twice.
     """
     from harness.engine.plan import Options, make_plan
-    from harness.engine.preview import preview
+    from harness.engine.timings import CostOptions
 
     console = Console(highlight=False, soft_wrap=True)
+    costs = CostOptions(step_seconds, evaluation_seconds, probe)
+    costs.check(dry_run)
     options = Options(sweep, scale, results, reports, data, split, weights, device, workers, retry)
     plan = make_plan(options, lacking=dry_run)
     if dry_run:
-        preview(plan, console)
+        from harness.engine.preview import preview
+        from harness.engine.preview_cost import this_machine
+        from harness.engine.run import cores, default_workers
+        from harness.engine.run import device as device_of
+
+        machine = this_machine(device_of(device), cores(), workers or default_workers(plan))
+        preview(plan, console, costs, machine)
         return
     from harness.engine.run import Runner
     from harness.report.sweep_report import report_plan

@@ -92,8 +92,10 @@ def run(job: Job) -> None:
             _evaluate(model, valid, cell.config, folder, device)
         else:
             emit("stage", name=f"time T={window}")
+            started = time.perf_counter()
             speed = dataclasses.asdict(time_videos(model, valid, cell.config, device))
-            write_json(folder / "speed.json", {**speed, **_conditions(device)})
+            seconds = round(time.perf_counter() - started, 3)
+            write_json(folder / "speed.json", {**speed, "seconds": seconds, **_conditions(device)})
         emit("cell", cell=cell.key)
 
 
@@ -159,6 +161,7 @@ def _evaluate(
     model: ClipModel, dataset: VideoDataset, config: TrialConfig, folder: Path, device: torch.device
 ) -> None:
     """Predict every video, write ``results.json``, score it."""
+    started = time.perf_counter()
     results: list[dict[str, Any]] = []
     for video in dataset.videos:
         frames = torch.from_numpy(dataset.frames(video, range(video.length)))
@@ -189,6 +192,7 @@ def _evaluate(
         "scored_videos": len(dataset.videos),
         "data_checksum": dataset.checksum(),
         "evaluated": now(),
+        "seconds": round(time.perf_counter() - started, 3),
         **_conditions(device),
     }
     write_json(folder / "metrics.json", record)
