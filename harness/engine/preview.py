@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
@@ -10,7 +11,7 @@ from tabulate import tabulate
 
 from harness.engine.cost import Machine
 from harness.engine.plan import Plan
-from harness.engine.preview_cost import cost_lines, priced, training_name
+from harness.engine.preview_cost import cost_lines, priced, training_name, trial_folders
 from harness.engine.probes import run_probes
 from harness.engine.timings import CostOptions
 from harness.report.table_spec import Side, Values
@@ -29,7 +30,8 @@ def preview(plan: Plan, console: Console, options: CostOptions, machine: Machine
     """Print the grid, the trials, counts and costs. Writes nothing, but for what ``--probe`` measures."""
     trials = plan.trials
     states = _states(plan, trials)
-    trained = {trial.key for trial in trials if plan.trains and plan.is_trained(trial)}
+    folders = trial_folders(plan) if plan.trains else set()
+    trained = {trial.key for trial in trials if trial.key in folders and plan.is_trained(trial)}
     console.print("seeds done/planned of each cell of the table", markup=False)
     console.print(_grid(plan, trials, states), markup=False)
     console.print()
@@ -87,9 +89,9 @@ def _grid(plan: Plan, trials: Sequence[Trial], states: Mapping[str, str]) -> str
     heads = [rows.title, *(columns.label(values) or "seeds done" for values in columns.order)]
     lines = [
         [rows.label(row), *(_seeds_done(cells.get((row, column), [])) for column in columns.order)]
-        for row in rows.order
+        for row in rows.order[:MOST_LINES]
     ]
-    return _table(lines, heads, "rows")
+    return _table(lines, heads, len(rows.order), "rows")
 
 
 def _seeds_done(states: Sequence[str]) -> str:
@@ -110,7 +112,7 @@ def _trial_list(
     for trial in trials:
         groups[training_name(plan, trial) if grouped else trial.key].append(trial)
     lines = []
-    for group in groups.values():
+    for group in itertools.islice(groups.values(), MOST_LINES if grouped else None):
         first = group[0]
         varied = dict(first.cells[0].varied)
         settings = [
@@ -129,7 +131,7 @@ def _trial_list(
         )
     name = "seeds" if grouped else "seed"
     heads = [*trained_keys, name, "training", " x ".join(evaluated_keys) or "evaluated", "cells"]
-    return _table(lines, heads if grouped else [*heads, "trial"], "training configurations")
+    return _table(lines, heads if grouped else [*heads, "trial"], len(groups), "training configurations")
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -148,11 +150,11 @@ def _training(plan: Plan, trials: Sequence[Trial], trained: Collection[str]) -> 
     return f"{done}/{len(trials)} done"
 
 
-def _table(lines: Sequence[Sequence[object]], heads: Sequence[str], noun: str) -> str:
-    """Text columns; a long table is cut and says so."""
-    text = tabulate(lines[:MOST_LINES], heads, tablefmt="simple", disable_numparse=True)
-    more = len(lines) - MOST_LINES
-    return f"{text}\n... and {more:,} more {noun}" if more > 0 else text
+def _table(lines: Sequence[Sequence[object]], heads: Sequence[str], count: int, noun: str) -> str:
+    """Text columns; says of how many lines these are the first."""
+    text = tabulate(lines, heads, tablefmt="simple", disable_numparse=True)
+    more = count - len(lines)
+    return f"{text}\n... and {more:,} more {noun}" if more else text
 
 
 def _counts(plan: Plan, trials: Sequence[Trial], states: Mapping[str, str], trained: Collection[str]) -> str:

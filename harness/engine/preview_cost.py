@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -14,6 +14,7 @@ from harness.engine.plan import Plan
 from harness.engine.timings import (
     CostOptions,
     Kind,
+    OwnTrial,
     Shape,
     Timings,
     evaluation_shape,
@@ -83,6 +84,22 @@ def needed_shapes(
     return needed
 
 
+def own_trials(plan: Plan, shapes: Shapes) -> Iterator[OwnTrial]:
+    """The trials of this plan that have a folder."""
+    folders = trial_folders(plan)
+    kinds = [kind for kind in KINDS if kind in plan.stages]
+    for trial in plan.trials:
+        if trial.key in folders:
+            cells = [(shapes.of(cell.config, kind), cell.key) for cell in trial.cells for kind in kinds]
+            yield trial.key, [(shapes.of(trial.config, "train"), None), *cells]
+
+
+def trial_folders(plan: Plan) -> set[str]:
+    """Names of all trials' folders in the results: one look in place of thousands."""
+    folder = plan.options.results / "trials"
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
 def priced(
     plan: Plan,
     left: Mapping[str, Sequence[str]],
@@ -98,7 +115,7 @@ def priced(
     """
     shapes = Shapes()
     timings = timings_for(plan, options, machine)
-    timings.read(needed_shapes(plan, left, trained, shapes), trained)
+    timings.read(needed_shapes(plan, left, trained, shapes), own_trials(plan, shapes))
     paces: dict[Shape, Pace] = {}
 
     def pace(config: TrialConfig, kind: Kind) -> Pace:
@@ -108,17 +125,17 @@ def priced(
         return paces[shape]
 
     works = []
+    folders = trial_folders(plan)
     for trial in plan.trials:
         if trial.key not in left:
             continue
-        recipe, folder = trial.config.train, plan.trial_folder(trial)
-        steps = 0
-        if trial.key not in trained:
-            steps = recipe.steps - steps_kept(folder, recipe.steps, recipe.checkpoint_every)
+        recipe, begun = trial.config.train, trial.key in folders
+        steps = 0 if trial.key in trained else recipe.steps
+        if steps and begun:
+            steps -= steps_kept(plan.trial_folder(trial), recipe.steps, recipe.checkpoint_every)
         waiting = set(left[trial.key])
         cells = [cell for cell in trial.cells if cell.key in waiting]
         stages: dict[Kind, list[Pace]] = {kind: [] for kind in KINDS}
-        begun = folder.is_dir()
         for cell in cells:
             kinds = [
                 kind
@@ -158,10 +175,12 @@ def cost_lines(plan: Plan, trials: Sequence[Trial], found: Estimate) -> list[str
     lines: list[str] = []
     if training:
         heads = ["training", "left", "steps left", "s/step", hours, "by"]
-        lines += [_table([_training_cells(line, machine) for line in training], heads), ""]
+        shown = [_training_cells(line, machine) for line in training[:MOST_LINES]]
+        lines += [_table(shown, heads, len(training)), ""]
     if evaluation:
         heads = ["evaluation", "cells left", "s/cell", hours, "by"]
-        lines += [_table([_evaluation_cells(line, machine) for line in evaluation], heads), ""]
+        shown = [_evaluation_cells(line, machine) for line in evaluation[:MOST_LINES]]
+        lines += [_table(shown, heads, len(evaluation)), ""]
     lines.append(f"training left:   {_device_hours(found.training, machine)}")
     lines.append(f"evaluation left: {_device_hours(found.evaluation, machine)}")
     workers = f"{machine.workers} worker{'s' * (machine.workers > 1)}"
@@ -240,8 +259,9 @@ def duration(seconds: float) -> str:
 def _spent(plan: Plan, trials: Sequence[Trial]) -> list[str]:
     """What the finished trainings of this sweep took, by kind of device."""
     spent: dict[str, list[float]] = defaultdict(list)
+    folders = trial_folders(plan)
     for trial in trials:
-        record = read_trial(plan.trial_folder(trial))
+        record = read_trial(plan.trial_folder(trial)) if trial.key in folders else None
         if record is not None:
             unit, seconds = train_device_seconds(record)
             spent[unit].append(seconds)
@@ -270,10 +290,9 @@ def _notes(found: Estimate) -> list[str]:
     return notes
 
 
-def _table(lines: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
-    right = ["left", *["right"] * (len(heads) - 2), "left"]
-    text = tabulate(
-        lines[:MOST_LINES], heads, tablefmt="simple", disable_numparse=True, colalign=right if lines else None
-    )
-    more = len(lines) - MOST_LINES
-    return f"{text}\n... and {more:,} more, counted below" if more > 0 else text
+def _table(lines: Sequence[Sequence[str]], heads: Sequence[str], count: int) -> str:
+    """The first of ``count`` lines; numbers stand right."""
+    sides = ["left", *["right"] * (len(heads) - 2), "left"]
+    text = tabulate(lines, heads, tablefmt="simple", disable_numparse=True, colalign=sides)
+    more = count - len(lines)
+    return f"{text}\n... and {more:,} more, counted below" if more else text

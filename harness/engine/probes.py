@@ -24,7 +24,7 @@ from harness.data.benchmarks import BENCHMARKS
 from harness.data.synthetic import cached_dataset
 from harness.engine.cost import Machine
 from harness.engine.plan import Plan
-from harness.engine.preview_cost import Shapes, needed_shapes, timings_for, training_name
+from harness.engine.preview_cost import Shapes, needed_shapes, own_trials, timings_for, training_name
 from harness.engine.timings import CostOptions, Shape, Timings
 from harness.provenance import PROJECT, now
 from harness.sweep import Trial, initial_stem
@@ -47,7 +47,7 @@ def run_probes(
     shapes = Shapes()
     timings = timings_for(plan, options, machine)
     needed = needed_shapes(plan, left, trained, shapes)
-    timings.read(needed, trained)
+    timings.read(needed, own_trials(plan, shapes))
     lacking = {shape: at for shape, at in needed.items() if not timings.is_settled(shape)}
     if not lacking:
         return

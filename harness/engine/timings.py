@@ -14,7 +14,7 @@ import math
 import platform
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +87,10 @@ def evaluation_shape(config: Mapping[str, Any], kind: Kind) -> Shape:
     return Shape(kind, _hash([*parts, config.get("speed") if kind == "time" else None]))
 
 
+OwnTrial = tuple[str, Iterable[tuple[Shape, str | None]]]
+"""A trial's key, and the shapes of its training (None) and of its cells (their keys)"""
+
+
 @dataclass
 class Timings:
     """Looks up paces: stated ones, those of the results, probed ones, in this order of trust."""
@@ -101,23 +105,28 @@ class Timings:
     options: CostOptions = CostOptions()
     _found: dict[Shape, list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    def read(self, needed: Iterable[Shape], first: Iterable[str] = ()) -> None:
-        """Read the times of these shapes, those of the trials ``first`` before others.
-
-        Ends as soon as each shape has enough records.
-        """
+    def read(self, needed: Iterable[Shape], own: Iterable[OwnTrial] = ()) -> None:
+        """Read the times of these shapes: of the trials ``own``; where those have none, of all others."""
         lacking = {shape for shape in needed if self._stated(shape) is None}
         trials = self.results / "trials"
         if not lacking or not trials.is_dir():
             return
-        order = dict.fromkeys([*first, *(folder.name for folder in trials.iterdir())])
-        for name in order:
-            for shape, seconds in self._records(trials / name, lacking):
-                self._found[shape].append(seconds)
-                if len(self._found[shape]) >= ENOUGH:
-                    lacking.discard(shape)
-            if not lacking:
-                return
+        names = set()
+        for name, works in own:
+            names.add(name)
+            for shape, cell in works:
+                if shape in lacking:
+                    self._note(shape, self._seconds(trials / name, shape, cell), lacking)
+        lacking = {shape for shape in lacking if shape not in self._found}
+        for folder in trials.iterdir() if lacking else ():
+            for shape, cell in self._works(folder, lacking) if folder.name not in names else ():
+                self._note(shape, self._seconds(folder, shape, cell), lacking)
+
+    def _note(self, shape: Shape, seconds: float | None, lacking: set[Shape]) -> None:
+        if seconds is not None:
+            self._found[shape].append(seconds)
+            if len(self._found[shape]) >= ENOUGH:
+                lacking.discard(shape)
 
     def pace(self, shape: Shape) -> Pace:
         """The pace of a shape; one of the results needs :meth:`read` before."""
@@ -154,32 +163,46 @@ class Timings:
         seconds = _positive(record.get("seconds"))
         return Pace(None, "unknown", note) if seconds is None else Pace(seconds, "probed", note)
 
-    def _records(self, folder: Path, wanted: set[Shape]) -> Iterator[tuple[Shape, float]]:
-        """Times that a trial's folder holds of the wanted shapes, on this hardware."""
-        trained = _json(folder / "trial.json")
-        if any(shape.kind == "train" for shape in wanted):
+    def _seconds(self, folder: Path, shape: Shape, cell: str | None) -> float | None:
+        """What a trial's folder holds of a training step, or of a cell, on this hardware."""
+        if shape.kind == "train":
+            trained = read_trial(folder)
             if trained is None:
-                yield from self._interrupted(folder, wanted)
-            elif trained.get("hardware") == self.hardware and isinstance(trained.get("config"), dict):
-                shape = training_shape(trained["config"])
-                seconds = step_seconds(folder / "losses.csv") if shape in wanted else None
-                if seconds is not None:
-                    yield shape, seconds
-        if any(shape.kind != "train" for shape in wanted):
-            yield from self._evaluated(folder, wanted)
+                return self._interrupted(folder)
+            return step_seconds(folder / "losses.csv") if trained.get("hardware") == self.hardware else None
+        record = _json(folder / "cells" / str(cell) / FILES[shape.kind]) or {}
+        if record.get("hardware") != self.hardware:
+            return None
+        # Scored on other data, a cell takes another time.
+        fits = str(record.get("data_checksum", self.valid_data)).startswith(self.valid_data)
+        return _positive(record.get("seconds")) if fits else None
 
-    def _interrupted(self, folder: Path, wanted: set[Shape]) -> Iterator[tuple[Shape, float]]:
+    def _interrupted(self, folder: Path) -> float | None:
         """The pace of the newest attempt at an unfinished training."""
         for attempt in sorted(folder.glob("attempts/*"), reverse=True):
             job, progress = _json(attempt / "job.json"), _json(attempt / "progress.json")
-            if job is None or progress is None or not self._is_here(attempt, job):
-                continue
-            seconds = _positive(progress.get("seconds_per_step"))
-            if seconds is not None and isinstance(job.get("config"), dict):
-                shape = training_shape(job["config"])
-                if shape in wanted:
-                    yield shape, seconds
-                return
+            if job is not None and progress is not None and self._is_here(attempt, job):
+                seconds = _positive(progress.get("seconds_per_step"))
+                if seconds is not None:
+                    return seconds
+        return None
+
+    def _works(self, folder: Path, wanted: Set[Shape]) -> Iterator[tuple[Shape, str | None]]:
+        """The training and the cells of a trial that is not of this plan, by what its jobs were told."""
+        jobs = [
+            _json(path) or {} for path in (*folder.glob("*.job.json"), *folder.glob("attempts/*/job.json"))
+        ]
+        configs = [found.get("config") for found in (read_trial(folder) or {}, *jobs)]
+        config = next((found for found in configs if isinstance(found, dict)), None)
+        if config is not None and training_shape(config) in wanted:
+            yield training_shape(config), None
+        seen = set()
+        for cell in (cell for job in jobs for cell in job.get("cells", ()) if isinstance(cell, dict)):
+            key, config = cell.get("key"), cell.get("config")
+            if isinstance(key, str) and isinstance(config, dict) and key not in seen:
+                seen.add(key)
+                shapes = [evaluation_shape(config, kind) for kind in FILES]
+                yield from ((shape, key) for shape in shapes if shape in wanted)
 
     def _is_here(self, attempt: Path, job: dict[str, Any]) -> bool:
         """Whether an attempt ran on this hardware, by its own word or on this very host and device."""
@@ -188,29 +211,6 @@ class Timings:
             return bool(owner["hardware"] == self.hardware)
         kind = str(job.get("device", "auto")).partition(":")[0]
         return owner.get("host") == platform.node() and kind in ("auto", self.device.partition(":")[0])
-
-    def _evaluated(self, folder: Path, wanted: set[Shape]) -> Iterator[tuple[Shape, float]]:
-        seen: set[str] = set()
-        for path in [*folder.glob("*.job.json"), *folder.glob("attempts/*/job.json")]:
-            for cell in (_json(path) or {}).get("cells", ()):
-                if not isinstance(cell, dict) or cell.get("key") in seen:  # by another job
-                    continue
-                key, config = str(cell.get("key")), cell.get("config")
-                seen.add(key)
-                for kind, file in FILES.items():
-                    shape = evaluation_shape(config, kind) if isinstance(config, dict) else None
-                    if shape is None or shape not in wanted:
-                        continue
-                    record = _json(folder / "cells" / key / file) or {}
-                    seconds = _positive(record.get("seconds"))
-                    if seconds is not None and record.get("hardware") == self.hardware and self._fits(record):
-                        yield shape, seconds
-
-    def _fits(self, record: dict[str, Any]) -> bool:
-        """Whether a cell was scored on the data that is asked about."""
-        return not self.valid_data or str(record.get("data_checksum", self.valid_data)).startswith(
-            self.valid_data
-        )
 
 
 def step_seconds(losses: Path) -> float | None:
