@@ -56,9 +56,18 @@ Resources = Annotated[
 ]
 Log = Annotated[
     str | None,
-    typer.Option(help="Loggers of trainings: tensorboard, wandb, mlflow, with commas between them."),
+    typer.Option(help="Loggers of trainings: tensorboard, wandb, mlflow (with commas)."),
 ]
 Processes = Annotated[int, typer.Option(min=1, help="Processes (GPUs) that share one training.")]
+StepSeconds = Annotated[
+    float | None, typer.Option(help="With --dry-run: seconds of a training step, for the estimate.")
+]
+EvaluationSeconds = Annotated[
+    float | None, typer.Option(help="With --dry-run: seconds of an evaluated cell, for the estimate.")
+]
+Probe = Annotated[
+    bool, typer.Option("--probe", help="With --dry-run: time some steps of what is left, on this machine.")
+]
 Source = Annotated[Path, typer.Argument(help="A weights file of any layout that load_weights reads.")]
 Target = Annotated[Path, typer.Argument(help="Own: .safetensors; published: .pth; detectron2: .pkl or .pth.")]
 TargetLayout = Annotated[
@@ -89,15 +98,20 @@ def run_sweep(
     silence: Silence = "30m",
     log: Log = None,
     report_only: ReportOnly = False,
+    step_seconds: StepSeconds = None,
+    evaluation_seconds: EvaluationSeconds = None,
+    probe: Probe = False,
 ) -> None:
     """Train, evaluate and time every trial of SWEEP, then write its tables and figures.
 
     Run the same command again to go on after an interruption: nothing that is done is done twice.
     """
     from harness.engine.plan import Options, make_plan
-    from harness.engine.preview import preview
+    from harness.engine.timings import CostOptions
 
     console = Console(highlight=False, soft_wrap=True)
+    costs = CostOptions(step_seconds, evaluation_seconds, probe)
+    costs.check(dry_run)
     options = Options(
         sweep,
         scale,
@@ -120,7 +134,13 @@ def run_sweep(
     )
     plan = make_plan(options, lacking=dry_run)
     if dry_run:
-        preview(plan, console)
+        from harness.engine.preview import preview
+        from harness.engine.preview_cost import this_machine
+        from harness.engine.run import default_workers
+        from harness.engine.seats import cores, device_of
+
+        machine = this_machine(device_of(device), cores(), default_workers(plan))
+        preview(plan, console, costs, machine)
         return
     from harness.engine.run import is_complete, run
     from harness.report.sweep_report import report_plan
@@ -216,7 +236,10 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one json list.")] = False,
 ) -> None:
-    """Sweeps at a glance: what is done, who runs what, what failed and why. Exit status 1: a cell is missing."""
+    """Sweeps at a glance: what is done, who runs what, what failed and why.
+
+    Exit status 1 when a cell is missing.
+    """
     from harness.engine import status as engine_status
     from harness.engine.runners import Observer
 

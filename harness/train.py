@@ -102,10 +102,10 @@ def train(
     sampler = ClipSampler(dataset, recipe, stream(seed, "data"))
     model.train()
     parallel = processes.wrap(model, unused_parameters=config.model.box_head and recipe.matching == "mask")
+    started = time.perf_counter()
     for share in batches(
         sampler, step, recipe.steps, recipe.clips_per_batch, processes.rank, processes.count
     ):
-        started = time.perf_counter()
         own = criterion.divisors(share.targets, config.model.num_queries)
         batch, divisors, stopping = processes.agree(share, own, stop())
         if stopping:
@@ -131,7 +131,8 @@ def train(
             raise TrainingDivergedError(f"gradient norm is {norm.item()} at step {step + 1}")
         optimizer.step()
         step += 1
-        history.append([step, loss, *parts, time.perf_counter() - started])
+        started, seconds = time.perf_counter(), time.perf_counter() - started  # waiting for clips included
+        history.append([step, loss, *parts, seconds])
         if step % recipe.checkpoint_every == 0 and step < recipe.steps and processes.rank == 0:
             _save(folder / CHECKPOINT, identity, step, history, model, optimizer, device)
         named = dict(zip(criterion.weights, parts, strict=True))

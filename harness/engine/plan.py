@@ -65,6 +65,16 @@ class Options:
     log: str | None = None
     """Loggers, such as ``tensorboard,wandb``"""
 
+    def retried(self) -> frozenset[str]:
+        """The failures to try again; raises :class:`InputError` for a name that is none."""
+        wanted = [name.strip() for name in self.retry.split(",")] if self.retry is not None else []
+        for name in wanted:
+            if name not in FAILURES:
+                raise InputError(
+                    f"--retry: {name!r}: allowed: {', '.join(FAILURES)}, with commas between them"
+                )
+        return frozenset(wanted)
+
 
 @dataclass(frozen=True)
 class Plan(TrialFiles):
@@ -237,9 +247,7 @@ def _check_choices(options: Options) -> None:
         raise InputError(f"--executor: {options.executor!r}: allowed: {', '.join(EXECUTORS)}")
     if options.log is not None:
         check_installed(check_names(options.log))
-    for name in options.retry.split(",") if options.retry is not None else ():
-        if name.strip() not in FAILURES:
-            raise InputError(f"--retry: {name!r}: allowed: {', '.join(FAILURES)}, with commas between them")
+    options.retried()
 
 
 def _check_places(options: Options) -> None:

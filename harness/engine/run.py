@@ -34,7 +34,7 @@ def run(plan: Plan, console: Console) -> bool:
     """
     options = plan.options
     observer = Observer(options.results)
-    ledger = Ledger.open(plan, observer, frozenset(part.strip() for part in (options.retry or "").split(",")))
+    ledger = Ledger.open(plan, observer, options.retried())
     executor = make_executor(options)
     if is_anything_left(ledger, observer):
         _make_writable(options)
