@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from harness.engine.attempts import claim
-from harness.engine.executors.slurm import _Watch
+from harness.engine.executors import slurm as executor
+from harness.engine.executors.slurm import _Watch, make
 from harness.engine.ledger import Ledger
 from harness.engine.plan import Options
 from harness.engine.progress import WorkLeft, show
@@ -80,6 +81,16 @@ def test_a_single_gpu_is_for_slurm_to_choose() -> None:
         resources_of(replace(OPTIONS, device="cuda:1"), threads=1)
 
 
+def test_a_machine_without_slurm_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("harness.engine.executors.slurm.find_spec", lambda name: object())
+    with pytest.raises(InputError, match=r"^--executor: 'slurm': sbatch, .* not found; run this on a Slurm"):
+        make(OPTIONS)
+    monkeypatch.setattr("harness.engine.executors.slurm.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"^--executor: 'slurm': needs the package submitit: pip install"):
+        make(OPTIONS)
+
+
 def test_the_queue_is_read() -> None:
     queue = read_queue("12|0|RUNNING|None\n12|1|PENDING|Resources\n13|N/A|OUT_OF_MEMORY|OutOfMemory\n")
     assert {job: state.lives for job, state in queue.items()} == {"12_0": True, "12_1": True, "13": False}
@@ -112,10 +123,14 @@ def test_submissions_are_read_back_and_damage_is_left_out(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("state", "expected"),
-    [("OUT_OF_MEMORY", "oom"), ("TIMEOUT", "interrupted"), ("NODE_FAIL", "interrupted")],
+    [("OUT_OF_MEMORY", "oom"), ("CANCELLED", "interrupted"), ("NODE_FAIL", "interrupted")],
 )
 def test_what_a_job_that_died_silently_was_is_said(
-    road: Road, state: str, expected: str, capsys: pytest.CaptureFixture[str]
+    road: Road,
+    state: str,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     work = work_of(road)
     ledger = work.ledger
@@ -127,14 +142,17 @@ def test_what_a_job_that_died_silently_was_is_said(
     assert attempt is not None
     attempt.log.write_text("first line\nlast line\n")
     watch = _Watch(work, ledger.plan.rows / "_slurm", show(Console(width=500), WorkLeft(0, 0, 1)), False)
-    watch.add(Submission("7", ("train_evaluate",), {"7": trial.key}, {"7": trial.label()}, "now", {}))
-    watch._states["7"] = JobState(state, "")
-
-    assert not watch._lives("7")
+    watch.add([Submission("7", ("train_evaluate",), {"7": trial.key}, {"7": trial.label()}, "now", {})])
+    monkeypatch.setattr(executor, "ask_queue", lambda: {"7": JobState(state, "")})
+    watch._ask()
+    assert not watch._is_over("7")  # it may be on its way back
+    watch._ask()
+    assert watch._is_over("7")
     assert watch._has_ended("7", watch.submissions[0]) == []
 
     assert f"{trial.label()}: job 7 ended {state}: last line" in capsys.readouterr().out
     assert set(ledger.states(trial, observer).values()) == {expected}
+    assert watch.forget_lost() == ([] if state in ("OUT_OF_MEMORY", "CANCELLED") else [trial])
     if expected == "oom":
         rows = road.rows
         assert list(rows["status"]) == ["oom", "oom"]

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import importlib.util
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
 from harness.engine.ledger import Ledger
 from harness.engine.plan import Options, Stage
 from harness.engine.progress import TrialProgress
-from harness.engine.runners import Observer
+from harness.engine.runners import SILENCE_SECONDS, Observer
 from harness.engine.slurm.endings import KILLED_FOR_MEMORY, close_for_memory, left_open, read_ending
 from harness.engine.slurm.job import TrialJob
 from harness.engine.slurm.queue import JobState, Submission, ask_queue, cancel, submissions, summary
@@ -41,11 +42,13 @@ LOOK_SECONDS = 2.0
 QUEUE_SECONDS = 10.0
 """Between two questions to the queue, which is everybody's"""
 SAY_SECONDS = 20.0
+TRIES = 3
+"""Submissions of one trial in one call, where its jobs are lost"""
 
 
 def make(options: Options) -> SlurmExecutor:
     """The executor of the Slurm cluster that this machine belongs to."""
-    if importlib.util.find_spec("submitit") is None:
+    if find_spec("submitit") is None:
         raise InputError(
             "--executor: 'slurm': needs the package submitit: pip install 'ifc-ablations[slurm]'"
         )
@@ -70,13 +73,18 @@ class SlurmExecutor:
             raise InputError("--executor: 'slurm': squeue does not answer; is the Slurm controller up?")
         folder = work.ledger.plan.rows / FOLDER
         watch = _Watch(work, folder, progress, self.options.fail_fast)
+        arrays = _Arrays(work, folder, resources_of(self.options, _threads(work)), watch.observer)
         with _one_at_a_time(folder):
             watch.attach(submissions(folder))
-            arrays = _Arrays(work, folder, resources_of(self.options, _threads(work)), watch.observer)
-            for submission in arrays.submit(watch.live()):
-                watch.add(submission)
+            watch.add(arrays.submit(watch.live(), work.ledger.plan.chosen))
         try:
             watch.run()
+            for _ in range(TRIES - 1):
+                if not watch.lost:
+                    break
+                progress.say("slurm: submitting again what was lost with its jobs")
+                watch.add(arrays.submit([], watch.forget_lost()))
+                watch.run()
         except KeyboardInterrupt:
             running = sorted({submission.array for submission in watch.submissions})
             progress.say("the jobs go on without this command; it attaches to them when it is run again")
@@ -93,22 +101,22 @@ class _Arrays:
     resources: Resources
     observer: Observer
 
-    def submit(self, live: Sequence[tuple[Submission, str]]) -> list[Submission]:
-        """One array that trains, evaluates and counts, and one that times when those have ended."""
+    def submit(self, live: Sequence[tuple[Submission, str]], trials: Sequence[Trial]) -> list[Submission]:
+        """What is left of trials: an array that trains, evaluates and counts, and one that times after it."""
         plan, ledger = self.work.ledger.plan, self.work.ledger
         beside = tuple(stage for stage in plan.stages if stage not in ALONE)
         alone = tuple(stage for stage in plan.stages if stage in ALONE)
         covered = {kind: {s.jobs[job] for s, job in live if _is_alone(s) == kind} for kind in (False, True)}
         first = [
             trial
-            for trial in plan.chosen
+            for trial in trials
             if trial.key not in covered[False]
             and any(ledger.left(trial, stage, self.observer) for stage in beside)
         ]
         coming = covered[False] | {trial.key for trial in first}
         timed = [
             trial
-            for trial in plan.chosen
+            for trial in trials
             if trial.key not in covered[True]
             and any(ledger.left(trial, stage, self.observer) or trial.key in coming for stage in alone)
         ]
@@ -176,6 +184,10 @@ class _Watch:
     _waits_for: dict[str, Submission] = field(default_factory=dict)
     _states: dict[str, JobState] = field(default_factory=dict)
     """The last that the queue has said of each"""
+    _ended: Counter[str] = field(default_factory=Counter)
+    """Job -> how often in turn the queue has called it ended"""
+    lost: list[Trial] = field(default_factory=list)
+    """Trials whose jobs have died of nothing that the trial or a person has done"""
     _asked: float = 0.0
     _said: tuple[float, str] = (0.0, "")
     _ending: bool = False
@@ -185,16 +197,16 @@ class _Watch:
         ledger = self.work.ledger
         self.observer = Observer(ledger.plan.options.results)
         self._watcher = Watcher(ledger, self.observer, self.progress)
-        self._trials = {trial.key: trial for trial in ledger.plan.trials}
-        self._chosen = {trial.key for trial in ledger.plan.chosen}
+        self._trials = {trial.key: trial for trial in ledger.plan.chosen}
 
-    def add(self, submission: Submission) -> None:
+    def add(self, made: Sequence[Submission]) -> None:
         """Wait for jobs that have just been submitted."""
-        self.submissions.append(submission)
-        self._waits_for |= dict.fromkeys(submission.jobs, submission)
-        self._states |= dict.fromkeys(submission.jobs, JobState("PENDING", "just submitted"))
-        what = ", ".join(submission.stages).replace("_", ", ")
-        self.progress.say(f"slurm: {len(submission.jobs)} jobs submitted as {submission.array} ({what})")
+        for submission in made:
+            self.submissions.append(submission)
+            self._waits_for |= dict.fromkeys(submission.jobs, submission)
+            self._states |= dict.fromkeys(submission.jobs, JobState("PENDING", "just submitted"))
+            what = ", ".join(submission.stages).replace("_", ", ")
+            self.progress.say(f"slurm: {len(submission.jobs)} jobs submitted as {submission.array} ({what})")
 
     def attach(self, found: list[Submission]) -> None:
         """Wait for the jobs of earlier calls that live."""
@@ -210,6 +222,16 @@ class _Watch:
         """The jobs that are waited for."""
         return [(submission, job) for job, submission in self._waits_for.items()]
 
+    def forget_lost(self) -> list[Trial]:
+        """The lost trials, to be submitted again, once it is sure that their runners are dead."""
+        found, self.lost = [trial for trial in self._trials.values() if trial in self.lost], []
+        patience = time.monotonic() + SILENCE_SECONDS + 2 * LOOK_SECONDS
+        while any(self.work.ledger.is_taken(trial, self.observer) for trial in found):
+            if time.monotonic() > patience:
+                break
+            time.sleep(LOOK_SECONDS)
+        return found
+
     def run(self) -> None:
         """Look until no job is left. Raises :class:`InputError` when a trial has refused its input."""
         refused: list[str] = []
@@ -220,19 +242,28 @@ class _Watch:
                 self._ask()
                 self._say_where_they_stand()
             self._watcher.look()
-            for job in [job for job in self._waits_for if not self._lives(job)]:
+            for job in [job for job in self._waits_for if self._is_over(job)]:
                 refused += self._has_ended(job, self._waits_for.pop(job))
             if (refused or (self.fail_fast and self._has_failed())) and not self._ending:
                 self._end_all("a trial's input has to be mended" if refused else "--fail-fast")
         self._watcher.look()
+        if self._ending:
+            self.lost.clear()
         if refused:
             raise InputError(refused[0])
 
     def _lives(self, job: str) -> bool:
         """Not ended by its own word or Slurm's; one that the queue has forgotten has ended long ago."""
-        if read_ending(self.folder / "ended", job) is not None:
+        if self._has_spoken(job):
             return False
         return job in self._states and self._states[job].lives
+
+    def _is_over(self, job: str) -> bool:
+        """Ended by its own word, or twice in turn by Slurm's: on its way back into the queue it may seem so."""
+        return not self._lives(job) and (self._ended[job] > 1 or self._has_spoken(job))
+
+    def _has_spoken(self, job: str) -> bool:
+        return read_ending(self.folder / "ended", job) is not None
 
     def _ask(self) -> None:
         self._asked = time.monotonic()
@@ -243,6 +274,8 @@ class _Watch:
         gone = JobState("COMPLETED", "no longer known to the queue")
         kept = {job: gone if state.lives else state for job, state in self._states.items()}
         self._states = kept | queue
+        for job in self._waits_for:
+            self._ended[job] = 0 if self._states[job].lives else self._ended[job] + 1
 
     def _say_where_they_stand(self) -> None:
         text = summary(self._states[job] for job in self._waits_for if job in self._states)
@@ -264,6 +297,8 @@ class _Watch:
         log = self.folder / f"{job}.err"
         last = ending.error if ending else (attempt.last_log_lines(1) if attempt else _last_line(log))
         self.progress.say(f"{label}: job {job} ended {state}" + (f": {last}" if last else "") + f" ({log})")
+        if trial and state not in (KILLED_FOR_MEMORY, "CANCELLED"):
+            self.lost.append(trial)
         if trial and attempt and state == KILLED_FOR_MEMORY:
             close_for_memory(self.work.ledger.plan, trial, attempt, job)
             self.work.ledger.update(trial, self.observer)
