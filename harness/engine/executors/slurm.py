@@ -259,7 +259,7 @@ class _Watch:
         return job in self._states and self._states[job].lives
 
     def _is_over(self, job: str) -> bool:
-        """Ended by its own word, or twice in turn by Slurm's: on its way back into the queue it may seem so."""
+        """Ended by its own word, or twice in turn by Slurm's: one that is requeued may seem so once."""
         return not self._lives(job) and (self._ended[job] > 1 or self._has_spoken(job))
 
     def _has_spoken(self, job: str) -> bool:
