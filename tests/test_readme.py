@@ -99,11 +99,10 @@ def test_other_commands_do_what_they_say(
     made = {word: tmp_path / word for word in arguments if word.endswith((".json", ".zip", ".safetensors"))}
     words = [str({**places, **made}.get(word, word)) for word in arguments]
     if arguments[0] in ("status", "show"):  # of a sweep that has been planned and has not begun
-        planned = Options(
-            ROOT / "sweeps" / "table3a.yaml", "tiny", tmp_path / "results", tmp_path / "reports"
-        )
+        sweep, results = ROOT / "sweeps" / "table3a.yaml", tmp_path / "results"
+        planned = Options(sweep, "tiny", results, tmp_path / "reports")
         write_manifest(make_plan(planned))
-        words += ["--results", str(planned.results)]
+        words += ["--results", str(results)]
     with pytest.raises(SystemExit) as ended:
         harness_command(words)
     missing = {"status": 1}  # says so by its exit status
