@@ -3,7 +3,10 @@
 ``python -m benchmarks.engine`` runs all parts, ``python -m benchmarks.engine expand again`` those named:
 
 - ``expand``: 10,000 trials from a sweep's text, and their dry run;
-- ``again``: a finished sweep of 400 cells, run again; its rows are synthesised, nothing is trained.
+- ``again``: a finished sweep of 400 cells, run again; its rows are synthesised, nothing is trained;
+- ``workers``: 8 equal trials by one worker and by two, and what the engine adds to their processes' own time.
+
+Nothing else may use the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -19,16 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 from tabulate import tabulate
 
+from harness.engine.attempts import attempts_of
 from harness.engine.plan import Options, Plan, make_plan
+from harness.engine.run import run
 from harness.provenance import git_state, machine, now
 from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, read_rows, row_states, write_row
 from harness.sweep import Cell, Identities, Trial, expand, trial_cells
 from harness.sweep_file import SCALES, SweepFile, load_scale
 
 PROJECT = Path(__file__).resolve().parent.parent
-EXPAND_S, AGAIN_S, STATES_S = 2.0, 3.0, 0.5
+EXPAND_S, AGAIN_S, STATES_S, OVERHEAD_S, WORKERS_SHARE = 2.0, 3.0, 0.5, 0.3, 0.6
+TRIALS = 8
 ENCODERS = ["no_comm", "full_thw", "decomp_t_hw", "ifc"]
 
 Line = tuple[str, str, str, str]
@@ -151,6 +158,34 @@ def _row(plan: Plan, trial: Trial, cell: Cell, drawn: random.Random, host: dict[
     }
 
 
+# --------------------------------------------------------------------------------------------- workers
+
+
+def workers(work: Path) -> list[Line]:
+    """Eight equal trials of one thread each: one at a time, then two."""
+    sweep = {**large_sweep({"model.encoder": ["ifc"], "inference.window": [5]}, TRIALS), "measure": ["ap"]}
+    sweep["table"] = {**sweep["table"], "cells": ["AP"]}
+    file, scale = write_sweep(sweep, work), write_scale(TRIALS, work, train={"steps": 60, "threads": 1})
+    seconds, added = {}, {}
+    for count in (1, 2):
+        results = work / f"results-{count}"
+        plan = make_plan(Options(file, str(scale), results, work / "reports", device="cpu", workers=count))
+        plan.source.root(results / "datasets")
+        seconds[count] = timed(lambda plan=plan: run(plan, Console(quiet=True)))  # type: ignore[misc]
+        outcomes = [attempt.outcome() for t in plan.trials for attempt in attempts_of(plan.trial_folder(t))]
+        assert len(outcomes) == TRIALS
+        assert all(outcome is not None and outcome["state"] == "done" for outcome in outcomes)
+        added[count] = (seconds[count] - sum(outcome["seconds"] for outcome in outcomes if outcome)) / TRIALS
+    share = seconds[2] / seconds[1]
+    verdict = "met" if share <= WORKERS_SHARE else "MISSED"
+    return [
+        told(f"{TRIALS} trials, one worker", seconds[1]),
+        told(f"{TRIALS} trials, two workers", seconds[2]),
+        ("two workers' time over one's", f"{share:.2f}", f"at most {WORKERS_SHARE:g}", verdict),
+        at_most("engine's own time per trial, one worker", added[1], OVERHEAD_S),
+    ]
+
+
 # ---------------------------------------------------------------------------------------------- shared
 
 
@@ -161,9 +196,10 @@ def write_sweep(content: dict[str, Any], work: Path) -> Path:
     return file
 
 
-def write_scale(seeds: int, work: Path) -> Path:
-    """The scale ``tiny`` with so many seeds, in ``work``."""
+def write_scale(seeds: int, work: Path, train: dict[str, Any] | None = None) -> Path:
+    """The scale ``tiny`` with so many seeds, and another recipe where one is given, in ``work``."""
     content = yaml.safe_load((SCALES / "tiny.yaml").read_text(encoding="utf-8"))
+    content["settings"]["train"] |= train or {}
     file = work / "scale.yaml"
     file.write_text(yaml.safe_dump({**content, "seeds": seeds}), encoding="utf-8")
     return file
@@ -200,7 +236,11 @@ def told(what: str, seconds: float) -> Line:
     return (what, f"{seconds:.2f} s", "", "")
 
 
-PARTS: dict[str, Callable[[Path], list[Line]]] = {"expand": expansion, "again": finished_again}
+PARTS: dict[str, Callable[[Path], list[Line]]] = {
+    "expand": expansion,
+    "again": finished_again,
+    "workers": workers,
+}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import platform
 import re
 import stat
 import subprocess
+import sys
 import tokenize
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -194,13 +195,14 @@ def machine() -> dict[str, Any]:
 
 
 def packages() -> dict[str, str]:
-    """Version of every installed distribution, by name."""
+    """Version of every installed distribution, by name, as the folders of their metadata are called."""
     found: dict[str, str] = {}
-    for distribution in distributions():
-        # A broken installation may have no name. The first on the path is the one that is imported.
-        name: str | None = distribution.metadata["Name"]
-        if name:
-            found.setdefault(name.lower().replace("_", "-"), distribution.version)
+    for place in sys.path:
+        folder = Path(place or ".")
+        for path in folder.glob("*.dist-info") if folder.is_dir() else ():
+            name, _, told = path.stem.partition("-")
+            # The first on the path is the one that is imported.
+            found.setdefault(name.lower().replace("_", "-"), told)
     return dict(sorted(found.items()))
 
 

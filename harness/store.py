@@ -84,7 +84,7 @@ class _Found:
 
     table: pa.Table
     """Of one row, and the columns that were asked for"""
-    names: list[str]
+    schema: pa.Schema
     """Of all its columns"""
     version: int
 
@@ -121,7 +121,7 @@ def row_states(
     """
     states = {}
     for cell, found in _read(folder, cells, (*KEY_COLUMNS, *needed), odd):
-        if varied is not None and varied != {name for name in found.names if "." in name}:
+        if varied is not None and varied != {name for name in found.schema.names if "." in name}:
             continue
         [row] = found.table.to_pylist()
         if row["status"] != "done" or all(row.get(name) is not None for name in needed):
@@ -145,7 +145,7 @@ def read_rows(folder: Path, cells: Collection[str], odd: list[OddFile] | None = 
     tables = []
     for cell, found in _read(folder, cells, None, odd):
         try:
-            tables.append(_as_today(found.table))
+            tables.append(_as_today(found))
         except _OddError as error:
             _report(OddFile(folder / f"{cell}.parquet", str(error)), odd)
     if not tables:
@@ -212,7 +212,8 @@ def _checked(file: _File, columns: Sequence[str] | None) -> _Found:
 
     try:
         parquet = pq.ParquetFile(pa.BufferReader(file.content), page_checksum_verification=True)
-        names = parquet.schema_arrow.names
+        schema = parquet.schema_arrow
+        names = schema.names
         lacking = [name for name in KEY_COLUMNS if name not in names]
         if lacking:
             raise _OddError(f"no column {lacking[0]!r}")
@@ -229,17 +230,20 @@ def _checked(file: _File, columns: Sequence[str] | None) -> _Found:
         raise _OddError(f"status {status!r}; known are {', '.join(ROW_STATES)}")
     if cell != file.path.stem:
         raise _OddError(f"the row of cell {cell!r}")
-    return _Found(table, names, version)
+    return _Found(table, schema, version)
 
 
-def _as_today(table: pa.Table) -> pa.Table:
-    """A row in this version's columns and types; raises :class:`_OddError` where it does not fit them."""
+def _as_today(found: _Found) -> pa.Table:
+    """A row that was read with all its columns, in this version's columns and types.
+
+    Raises :class:`_OddError` where it does not fit them.
+    """
     import pyarrow as pa
 
     try:
-        if table.schema.equals(arrow_schema(tuple(table.column_names))):
-            return table
-        return _table(upgraded(table.to_pylist()[0]))
+        if found.schema.equals(arrow_schema(tuple(found.schema.names))):
+            return found.table
+        return _table(upgraded(found.table.to_pylist()[0]))
     except (pa.ArrowException, ValueError) as error:
         raise _OddError(_one_line(error)) from None
 
@@ -259,7 +263,7 @@ def _write(table: pa.Table, path: Path) -> None:
 
 def _rewrite(file: _File) -> None:
     """Put an older version's row in place as today's."""
-    table = _as_today(_checked(file, None).table)
+    table = _as_today(_checked(file, None))
     with suppress(_ReplacedError), whole_file(file.path) as draft:
         _write(table, draft)
         if not _is_still_there(file):

@@ -341,7 +341,7 @@ def test_a_finished_and_an_interrupted_training(tmp_path: Path) -> None:
 def test_rows_of_all_states_show_in_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(tmp_path, {**IFC_ONLY, "seeds": 5})
     states = {trial.cells[0].key: "done" for trial in plan.trials[:3]} | {plan.trials[3].cells[0].key: "oom"}
-    monkeypatch.setattr("harness.engine.preview._states", lambda plan, trials: states)
+    monkeypatch.setattr("harness.engine.preview._states", lambda plan, trials, odd: states)
     lines = printed(plan, CostOptions(1.0, 1.0))
     assert "IFC 3/5 1 oom 0/5" in lines
     assert lines[-6] == "ifc 6 1 0.00 stated" or "ifc 6 1 0.00 stated" in lines, (

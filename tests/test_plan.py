@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import yaml
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
 from harness.engine.plan import Options, Plan, make_plan
-from harness.engine.run import remove_drafts
+from harness.engine.run import remove_old_drafts
 from harness.store import SCHEMA_VERSION, row_status, set_aside, write_row
 from model.errors import InputError
 
@@ -153,16 +155,16 @@ def test_rows_of_another_plan_are_set_aside_and_no_longer_read(tmp_path: Path) -
     assert (tmp_path / "_older" / "b.parquet").is_file()
 
 
-def test_drafts_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    kept = [tmp_path / "trials" / "t" / "trial.json", tmp_path / "datasets" / "synthetic-1" / "train.json"]
-    drafts = [
-        tmp_path / "trials" / "t" / ".checkpoint.pt.0f",
-        tmp_path / "trials" / "t" / "cells" / "c" / ".metrics.json.0f",
-        tmp_path / "datasets" / ".synthetic-1-x" / "train.json",
-    ]
-    for file in kept + drafts:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    remove_drafts(tmp_path)
-    assert all(file.is_file() for file in kept)
-    assert not any(file.exists() for file in drafts)
+def test_old_drafts_of_killed_runs_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    rows = tmp_path / "table3a" / "tiny"
+    drafts = [tmp_path / "datasets" / ".synthetic-1-x", rows / ".c0.parquet.0f"]
+    kept = [tmp_path / "datasets" / "synthetic-1", tmp_path / "datasets" / ".synthetic-2-y"]
+    kept += [rows / "c0.parquet", rows / ".c1.parquet.0f"]
+    for place in drafts + kept:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch() if "parquet" in place.name else place.mkdir()
+        if place not in (kept[1], kept[3]):  # these two may still be written
+            os.utime(place, (time.time() - 7200, time.time() - 7200))
+    remove_old_drafts(tmp_path, rows)
+    assert all(place.exists() for place in kept)
+    assert not any(place.exists() for place in drafts)

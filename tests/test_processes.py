@@ -167,7 +167,7 @@ def test_noise_on_standard_output_is_no_event(process_of: ProcessOf) -> None:
 
 
 def test_peak_memory_is_known_of_a_process_that_dies(process_of: ProcessOf) -> None:
-    ended, _ = run(process_of(("memory", 300_000_000), ("kill", int(signal.SIGKILL))))
+    ended, _ = run(process_of(("memory", 300_000_000), ("sleep", 1), ("kill", int(signal.SIGKILL))))
     assert 0.3 < ended.peak_memory_gb < 0.5
 
 

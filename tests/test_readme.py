@@ -12,6 +12,8 @@ import torch
 from harness.command_line import harness_command, sweep_command
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
+from harness.engine.manifest import write_manifest
+from harness.engine.plan import Options, make_plan
 from model import build_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,7 +97,14 @@ def test_other_commands_do_what_they_say(
     program, module, name, *arguments = shlex.split(command)
     assert (program, module, name) == (".venv/bin/python", "-m", "harness")
     made = {word: tmp_path / word for word in arguments if word.endswith((".json", ".zip", ".safetensors"))}
+    words = [str({**places, **made}.get(word, word)) for word in arguments]
+    if arguments[0] in ("status", "show"):  # of a sweep that has been planned and has not begun
+        sweep, results = ROOT / "sweeps" / "table3a.yaml", tmp_path / "results"
+        planned = Options(sweep, "tiny", results, tmp_path / "reports")
+        write_manifest(make_plan(planned))
+        words += ["--results", str(results)]
     with pytest.raises(SystemExit) as ended:
-        harness_command([str({**places, **made}.get(word, word)) for word in arguments])
-    assert ended.value.code in (0, None), capsys.readouterr().err
+        harness_command(words)
+    missing = {"status": 1}  # says so by its exit status
+    assert (ended.value.code or 0) == missing.get(arguments[0], 0), capsys.readouterr().err
     assert all(path.is_file() for path in made.values())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from harness.sweep import Trial
 from model.errors import InputError
 
 SEED = "seed"
+OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
+"""A list's own commas part nothing."""
 
 
 def choose(trials: Sequence[Trial], only: str | None) -> tuple[Trial, ...]:
@@ -22,7 +27,7 @@ def choose(trials: Sequence[Trial], only: str | None) -> tuple[Trial, ...]:
     if only is None:
         return tuple(trials)
     wanted: dict[str, set[str]] = {}
-    for condition in only.split(","):
+    for condition in OUTSIDE_BRACKETS.split(only):
         key, value = _condition(condition, trials)
         wanted.setdefault(key, set()).add(value)
     chosen = []
@@ -32,13 +37,18 @@ def choose(trials: Sequence[Trial], only: str | None) -> tuple[Trial, ...]:
         cells = tuple(
             cell
             for cell in trial.cells
-            if all(str(value) in wanted.get(key, {str(value)}) for key, value in cell.varied)
+            if all(key not in wanted or spelled(value) in wanted[key] for key, value in cell.varied)
         )
         if cells:
             chosen.append(dataclasses.replace(trial, cells=cells))
     if not chosen:
         raise InputError(f"--only: {only!r}: no trial of the sweep meets all of it")
     return tuple(chosen)
+
+
+def spelled(value: Any) -> str:
+    """How a value is written in a condition: text as it is, anything else as json without blanks."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _condition(text: str, trials: Sequence[Trial]) -> tuple[str, str]:
@@ -55,7 +65,7 @@ def _condition(text: str, trials: Sequence[Trial]) -> tuple[str, str]:
     if key == SEED:
         values = [str(trial.seed) for trial in trials]
     else:
-        values = [str(dict(cell.varied)[key]) for trial in trials for cell in trial.cells]
+        values = [spelled(dict(cell.varied)[key]) for trial in trials for cell in trial.cells]
     if value not in values:
         raise InputError(f"--only: {name}={value}: allowed: {', '.join(dict.fromkeys(values))}")
     return key, value

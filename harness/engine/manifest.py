@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from harness.engine.choice import spelled
 from harness.engine.initial_weights import FOLDER_VARIABLE
 from harness.engine.plan import TAKEN, Plan
 from harness.provenance import code_versions, now
@@ -139,9 +140,7 @@ def only(trial: Trial, keys: list[str], varied: tuple[str, ...]) -> str:
             continue  # cells that share the training differ in it
         end = key.rsplit(".", 1)[-1]
         name = end if ends.count(end) == 1 and end != "seed" else key
-        value = values[0]
-        text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        pairs.append(f"{name}={text}")
+        pairs.append(f"{name}={spelled(values[0])}")
     return ",".join([*pairs, f"seed={trial.seed}"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from harness.engine.kernel_kills import KillCounter
 
 PROJECT = Path(__file__).resolve().parents[2]
 TICK_SECONDS = 0.2
+MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 GRACE_SECONDS = 30.0
 """From the request to end (time for a checkpoint) to the end by force"""
 
@@ -85,11 +87,10 @@ def supervise(
         kills = KillCounter(process.pid)
         assert process.stdout is not None
         threading.Thread(target=_read_events, args=(process.stdout, events), daemon=True).start()
-        reported, reason, usage = _follow(process, events, listen, stop, limits, grace)
-        status = os.waitstatus_to_exitcode(usage[0])
+        reported, reason, (wait_status, peak) = _follow(process, events, listen, stop, limits, grace)
+        status = os.waitstatus_to_exitcode(wait_status)
         by_kernel = status != 0 and reason is None and kills.has_risen()
-        peak = usage[1] * (1 if sys.platform == "darwin" else 1024) / 1e9
-        return Ended(status, reported, reason, by_kernel, time.monotonic() - started, peak)
+        return Ended(status, reported, reason, by_kernel, time.monotonic() - started, peak / 1e9)
     finally:
         if process.returncode is None:
             _kill(process)
@@ -142,11 +143,12 @@ def _follow(
     limits: Limits,
     grace: float,
 ) -> tuple[dict[str, Any] | None, str | None, tuple[int, int]]:
-    """Listen until the process has ended: (what it reported, why we ended it, (wait status, peak in KiB))."""
+    """Listen until the process has ended: (what it reported, why we ended it, (wait status, peak bytes))."""
     reported: dict[str, Any] | None = None
     reason: str | None = None
     talks = True  # its output is not closed yet
     running = silent = asked = 0.0
+    seen_peak = 0
 
     def hear(event: dict[str, Any]) -> None:
         nonlocal reported
@@ -164,13 +166,16 @@ def _follow(
             silent = 0.0
             hear(event)
             continue
+        seen_peak = _resident_peak(process.pid) or seen_peak
         talks = talks and event is not None
         ended = _wait(process, about_to_end=not talks)
         if ended is not None:
             _kill(process)  # what it has left behind
             while talks and (event := _next(events, 5.0)):  # what it said last
                 hear(event)
-            return reported, reason, ended
+            status, peak = ended
+            # The system's number begins with our own size, which the process had before it became itself.
+            return reported, reason, (status, peak if peak > _own_peak() else seen_peak or peak)
         if reason is None:
             reason = _reason_to_end(running, silent, stop, limits)
             if reason is not None:
@@ -198,7 +203,7 @@ def _reason_to_end(running: float, silent: float, stop: Callable[[], bool], limi
 
 
 def _wait(process: subprocess.Popen[str], about_to_end: bool) -> tuple[int, int] | None:
-    """(wait status, largest resident set) of a process that has ended, None while it runs.
+    """(wait status, largest resident set in bytes) of a process that has ended, None while it runs.
 
     Args:
         about_to_end: its output is closed: look for a moment longer.
@@ -207,10 +212,24 @@ def _wait(process: subprocess.Popen[str], about_to_end: bool) -> tuple[int, int]
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            return status, usage.ru_maxrss
+            return status, usage.ru_maxrss * MAXRSS_BYTES
         if about_to_end:
             time.sleep(0.002)
     return None
+
+
+def _own_peak() -> int:
+    """Our own largest resident set, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES
+
+
+def _resident_peak(pid: int) -> int:
+    """The largest resident set of a running process so far, bytes; 0 where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -64,12 +64,40 @@ class WorkLeft:
         return f"about {total / 60:.0f} min left" if total >= 90 else f"about {total:.0f} s left"
 
 
+class Numbers:
+    """The last and the best number of what is measured now, with whose it is."""
+
+    def __init__(self) -> None:
+        self._column = ""
+        self._last: tuple[float, str] | None = None
+        self._best: tuple[float, str] | None = None
+
+    def event(self, label: str, event: dict[str, Any]) -> None:
+        """Note the number of a cell that is done."""
+        number = event.get("number")
+        if event["event"] != "cell" or number is None:
+            return
+        if event["column"] != self._column:
+            self._column, self._best = event["column"], None
+        self._last = (number, label)
+        self._best = max(self._best or self._last, self._last)
+
+    def text(self) -> str:
+        """Such as ``AP last 31.0 (ifc seed 1), best 42.0 (ifc seed 0)``; nothing before the first."""
+        if self._last is None or self._best is None:
+            return ""
+        (last, whose), (best, theirs) = self._last, self._best
+        name = {"fps": "FPS", "flops_g": "GMACs"}.get(self._column, self._column)
+        return f"{name} last {last:.1f} ({whose}), best {best:.1f} ({theirs})"
+
+
 class Lines:
     """Plain text: what starts and ends, and a line now and then between."""
 
     def __init__(self, console: Console, left: WorkLeft) -> None:
         self.console = console
         self.left = left
+        self.numbers = Numbers()
         self._last_line = 0.0
         self._cells = ""
 
@@ -92,12 +120,14 @@ class Lines:
     def event(self, label: str, event: dict[str, Any]) -> None:
         """One event of one job."""
         self.left.event(label, event)
+        self.numbers.event(label, event)
+        due = time.monotonic() - self._last_line > LINE_EVERY_S
         if event["event"] == "stage":
             self.say(f"{label}: {event['name']}")
-        elif event["event"] == "step" and time.monotonic() - self._last_line > LINE_EVERY_S:
+        elif event["event"] in ("step", "video") and due:
             self._last_line = time.monotonic()
-            text = f"{label}: step {event['done']}/{event['steps']} loss {event['loss']:.3f}"
-            self.say("; ".join(part for part in (text, self._cells, self.left.text()) if part))
+            parts = (f"{label}: {_where(event)}", self._cells, self.numbers.text(), self.left.text())
+            self.say("; ".join(part for part in parts if part))
         elif event["event"] == "end":
             say_end(self, label, event)
 
@@ -107,6 +137,7 @@ class Bars:
 
     def __init__(self, console: Console, left: WorkLeft) -> None:
         self.left = left
+        self.numbers = Numbers()
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -141,6 +172,7 @@ class Bars:
     def event(self, label: str, event: dict[str, Any]) -> None:
         """One event of one job."""
         self.left.event(label, event)
+        self.numbers.event(label, event)
         kind = event["event"]
         if kind == "start":
             self._jobs[label] = self.progress.add_task(label, total=1, note="starting")
@@ -151,14 +183,24 @@ class Bars:
         elif kind == "step":
             note = f"train, loss {event['loss']:.3f}"
             self.progress.update(job, completed=event["done"], total=event["steps"], note=note)
+        elif kind == "video":
+            self.progress.update(job, completed=event["done"], total=event["of"])
         elif kind == "end":
             say_end(self, label, event)
             self.progress.remove_task(job)
         self._refresh()
 
     def _refresh(self) -> None:
-        note = "; ".join(part for part in (self._rows, self.left.text()) if part)
+        parts = (self._rows, self.numbers.text(), self.left.text())
+        note = "; ".join(part for part in parts if part)
         self.progress.update(self._all, completed=self.left.cells - self.left.cells_left, note=note)
+
+
+def _where(event: dict[str, Any]) -> str:
+    """How far a training or an evaluation is."""
+    if event["event"] == "video":
+        return f"video {event['done']}/{event['of']}"
+    return f"step {event['done']}/{event['steps']} loss {event['loss']:.3f}"
 
 
 def say_end(progress: TrialProgress, label: str, event: dict[str, Any]) -> None:

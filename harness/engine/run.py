@@ -5,10 +5,13 @@ Nothing in the engine knows what a model is: a trial is a job file for a process
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -26,6 +29,8 @@ from harness.loggers import check_names
 from harness.store import set_aside
 from model.errors import InputError
 
+OLD_SECONDS = 3600.0
+
 
 def run(plan: Plan, console: Console) -> bool:
     """Do what is left of the plan; True when every chosen cell has its number.
@@ -38,6 +43,7 @@ def run(plan: Plan, console: Console) -> bool:
     executor = make_executor(options)
     if is_anything_left(ledger, observer):
         _make_writable(options)
+        remove_old_drafts(options.results, plan.rows)
         for odd in set_aside(plan.rows, {cell.key for trial in plan.trials for cell in trial.cells}):
             console.print(str(odd), markup=False)
         write_manifest(plan)
@@ -107,6 +113,18 @@ def _make_writable(options: Options) -> None:
         (options.results / "trials").mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"--results {options.results}: cannot be written to ({error.strerror})") from None
+
+
+def remove_old_drafts(results: Path, rows: Path) -> None:
+    """Remove what killed runs had begun to write; those of the last hour may still be written by others.
+
+    Drafts of trials go as soon as somebody holds the trial.
+    """
+    for draft in (*(results / "datasets").glob(".synthetic-*"), *rows.glob(".*.parquet.*")):
+        with suppress(FileNotFoundError):  # its writer, or another runner, was quicker
+            if time.time() - draft.stat().st_mtime < OLD_SECONDS:
+                continue
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def _generating(console: Console) -> Callable[[int, int], None]:
