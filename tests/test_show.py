@@ -26,10 +26,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def with_plan(road: Road) -> Road:
-    """The road's plan.json, as a run leaves it."""
+    """The road's _plan.json, as a run leaves it."""
     plan = road.plan()
     plan.rows.mkdir(parents=True, exist_ok=True)
-    (plan.rows / "plan.json").write_text(json.dumps(manifest(plan)))
+    (plan.rows / "_plan.json").write_text(json.dumps(manifest(plan)))
     return road
 
 
@@ -40,7 +40,7 @@ def planned(tmp_path: Path) -> Road:
     road = with_plan(make_road(tmp_path / "first", SWEEP))
     plan = make_plan(Options(other.sweep, str(other.folder / "scale.yaml"), road.results, other.folder))
     plan.rows.mkdir(parents=True)
-    (plan.rows / "plan.json").write_text(json.dumps(manifest(plan)))
+    (plan.rows / "_plan.json").write_text(json.dumps(manifest(plan)))
     return road
 
 
@@ -84,7 +84,7 @@ def test_a_trial_whose_sweep_is_gone(planned: Road) -> None:
 
 def test_names_that_fit_several_trials_or_none(planned: Road, capsys: pytest.CaptureFixture[str]) -> None:
     keys = [trial.key for trial in planned.plan().trials]
-    plan = planned.results / "micro" / "micro" / "plan.json"
+    plan = planned.results / "micro" / "micro" / "_plan.json"
     content = json.loads(plan.read_text())
     content["trials"][0]["key"] = keys[2][:5] + "0000000"
     content["trials"][1]["label"] = "ifc seed 0"
@@ -114,12 +114,12 @@ def test_names_that_fit_several_trials_or_none(planned: Road, capsys: pytest.Cap
 def test_a_plan_that_is_none_is_named_and_not_fatal(
     planned: Road, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (planned.results / "micro" / "micro" / "plan.json").write_text('{"sweep": ')
+    (planned.results / "micro" / "micro" / "_plan.json").write_text('{"sweep": ')
     status, out, err = told(capsys, "ifc seed 0", "--results", str(planned.results))
     assert status == 0
     assert "used by ifc_only/micro" in out
     [line] = err.splitlines()
-    assert line.startswith(f"warning: {planned.results}/micro/micro/plan.json: not the plan of a sweep (")
+    assert line.startswith(f"warning: {planned.results}/micro/micro/_plan.json: not the plan of a sweep (")
 
 
 # ------------------------------------------------------------------------------------------- what is told

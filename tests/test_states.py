@@ -247,7 +247,7 @@ def test_status_of_what_was_never_run(tmp_path: Path, made: Made) -> None:
 
 def test_a_manifest_is_written_once_and_damaged_ones_are_named(made: Made) -> None:
     write_manifest(made.plan)
-    file = made.plan.rows / "plan.json"
+    file = made.plan.rows / "_plan.json"
     before = file.stat().st_mtime_ns
     write_manifest(made.plan)
     assert file.stat().st_mtime_ns == before

@@ -1,4 +1,4 @@
-"""``plan.json`` of a sweep: what its last run meant to do, for those who look at it without planning anew."""
+"""``_plan.json`` of a sweep: what its last run meant to do, for those who look at it without planning anew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.provenance import code_versions, now
 from harness.sweep import Trial, is_evaluation_key
 from model.whole_file import whole_file
 
-MANIFEST = "plan.json"
+MANIFEST = "_plan.json"
 
 
 class _Record(BaseModel):
@@ -65,7 +65,7 @@ class Manifest(_Record):
 
     @property
     def folder(self) -> Path:
-        """Of the rows; ``plan.json`` lies in it."""
+        """Of the rows; ``_plan.json`` lies in it."""
         return self._folder
 
     @property
@@ -75,7 +75,7 @@ class Manifest(_Record):
 
 
 def manifest(plan: Plan) -> dict[str, Any]:
-    """What ``plan.json`` holds of a plan; folders found through environment variables are spelled out."""
+    """What ``_plan.json`` holds of a plan; folders found through environment variables are spelled out."""
     options = plan.options
     data = options.data or plan.source.folder
     weights = options.weights

@@ -31,7 +31,7 @@ def repeat(found: Found, records: Iterable[Mapping[str, Any]]) -> Repeat:
             code did not change since is kept.
     """
     if not found.uses:
-        return Repeat(warnings=["no sweep's plan.json names this trial: its command is not known"])
+        return Repeat(warnings=["no sweep's _plan.json names this trial: its command is not known"])
     use = found.uses[0]
     run = sweep_command(use)
     commands: list[str] = []
