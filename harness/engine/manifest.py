@@ -1,4 +1,4 @@
-"""``_plan.json`` of a sweep: what its last run meant to do, for those who look at it without planning anew."""
+"""``_plan.json`` of a sweep: what its last run meant to do, for those who look without planning anew."""
 
 from __future__ import annotations
 

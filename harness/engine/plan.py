@@ -245,6 +245,10 @@ def _check_choices(options: Options) -> None:
     """Refuse names that mean nothing before anything is read."""
     if options.executor not in EXECUTORS:
         raise InputError(f"--executor: {options.executor!r}: allowed: {', '.join(EXECUTORS)}")
+    if options.executor == "local" and options.resources is not None:
+        raise InputError(
+            f"--resources: {options.resources!r}: the local executor asks nobody; give --executor"
+        )
     if options.log is not None:
         check_installed(check_names(options.log))
     options.retried()

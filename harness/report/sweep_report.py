@@ -11,15 +11,12 @@ from rich.console import Console
 from harness.data.splits import load_scored
 from harness.engine.plan import Plan
 from harness.provenance import PROJECT, code_version
-from harness.report.report import write_report, write_whole
 from harness.report.table_spec import PAPER_SETTING, Side, TableSpec, Value
-from harness.report.tables import terminal_table
-from harness.report.tracks import Prediction, draw_tracks
 from harness.store import OddFile, read_rows
 from harness.sweep import Cell, Trial, trial_cells
 
 MADE_FROM = ".made_from.json"
-"""In a report's folder: what it was made from, and its files"""
+"""In a report's folder: what it was made from, its files, and its table for the terminal"""
 
 
 def report_plan(plan: Plan, console: Console, anew: bool) -> None:
@@ -30,21 +27,35 @@ def report_plan(plan: Plan, console: Console, anew: bool) -> None:
     """
     spec = table_spec(plan)
     cells = list(trial_cells(list(plan.trials)))
+    origin = _origin(plan, spec, cells)
+    made = None if anew else _up_to_date(plan.report, origin)
+    if made is None:
+        made = _make(plan, spec, cells, origin, console)
+    text, files = made
+    console.print()
+    console.print(text, markup=False)
+    console.print(f"rows: {plan.rows}; report: {plan.report}", markup=False)
+    for path in files:
+        console.print(f"  {path}", markup=False)
+
+
+def _make(
+    plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]], origin: str, console: Console
+) -> tuple[str, list[Path]]:
+    """Write the report; returns the table for the terminal, and the files."""
+    # Late: pandas, scipy and matplotlib take a second, and a report that is there needs none of them.
+    from harness.report.report import write_report, write_whole
+    from harness.report.tables import terminal_table
+
     odd: list[OddFile] = []
     rows = read_rows(plan.rows, [cell.key for _, cell in cells], odd)
     for file in odd:
         console.print(str(file), markup=False)
-    origin = _origin(plan, spec, cells)
-    written = [] if anew else _up_to_date(plan.report, origin)
-    if not written:
-        written = write_report(spec, rows, plan.report) + _picture(plan, spec, cells)
-        record = {"origin": origin, "files": [path.name for path in written]}
-        write_whole(plan.report / MADE_FROM, json.dumps(record, indent=1).encode())
-    console.print()
-    console.print(terminal_table(spec, rows), markup=False)
-    console.print(f"rows: {plan.rows}; report: {plan.report}", markup=False)
-    for path in written:
-        console.print(f"  {path}", markup=False)
+    text = terminal_table(spec, rows)
+    files = write_report(spec, rows, plan.report) + _picture(plan, spec, cells)
+    record = {"origin": origin, "files": [path.name for path in files], "text": text}
+    write_whole(plan.report / MADE_FROM, json.dumps(record, indent=1).encode())
+    return text, files
 
 
 def table_spec(plan: Plan) -> TableSpec:
@@ -103,14 +114,15 @@ def _origin(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> str
     return digest.hexdigest()
 
 
-def _up_to_date(folder: Path, origin: str) -> list[Path]:
-    """The report's files if they are all there and of this origin, otherwise none."""
+def _up_to_date(folder: Path, origin: str) -> tuple[str, list[Path]] | None:
+    """The report's table and files if they are all there and of this origin."""
     try:
         record = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
-        files = [folder / name for name in record["files"]] if record["origin"] == origin else []
+        files = [folder / name for name in record["files"]]
+        is_same = record["origin"] == origin and all(file.is_file() for file in files)
+        return (str(record["text"]), files) if is_same else None
     except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return files if all(file.is_file() for file in files) else []
+        return None
 
 
 def _picture(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> list[Path]:
@@ -118,6 +130,8 @@ def _picture(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> li
 
     The rows alone make every table and figure; this picture also needs ``results.json`` and the frames.
     """
+    from harness.report.tracks import Prediction, draw_tracks
+
     predictions = []
     last = spec.columns.order[-1]
     for values in spec.rows.order:
