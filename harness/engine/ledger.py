@@ -60,6 +60,7 @@ class Ledger(CellStates[Plan]):
     def update(self, trial: Trial, observer: Observer) -> None:
         """Write the row of every cell that has become complete, or that has failed."""
         attempts: list[Attempt] | None = None
+        self.reread(trial)  # another runner may have written them: a row is written once
         unfinished = self.unfinished(trial)
         for cell in (cell for cell in trial.cells if cell.key in unfinished):
             found = self._measurements(trial, cell)
