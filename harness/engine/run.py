@@ -120,7 +120,7 @@ def remove_old_drafts(results: Path, rows: Path) -> None:
 
     Drafts of trials go as soon as somebody holds the trial.
     """
-    for draft in (*(results / "datasets").glob(".synthetic-*"), *rows.glob(".*.parquet.*")):
+    for draft in (*(results / "datasets").glob(".synthetic-*"), *rows.glob(".*")):
         with suppress(FileNotFoundError):  # its writer, or another runner, was quicker
             if time.time() - draft.stat().st_mtime < OLD_SECONDS:
                 continue
