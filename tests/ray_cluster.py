@@ -22,7 +22,9 @@ from harness.engine.attempts import Attempt, attempts_of
 from tests.small_road import ENVIRONMENT, IFC_ONLY, ROOT, SCALE, SWEEP, Road, make_road, wait_for
 
 STEPS = 300
-LONGER = {**SCALE["settings"], "train": {**SCALE["settings"]["train"], "steps": STEPS, "checkpoint_every": 5}}
+TRAIN = {**SCALE["settings"]["train"], "checkpoint_every": 5}
+LONGER = {**SCALE["settings"], "train": {**TRAIN, "steps": STEPS}}
+ENDLESS = {**SCALE["settings"], "train": {**TRAIN, "steps": 100_000}}
 ONE_SEED = {key: value for key, value in SWEEP.items() if key != "std_table"} | {"seeds": 1}
 AP_ONLY = {**ONE_SEED, "measure": ["ap"], "table": {**SWEEP["table"], "cells": ["AP"]}}
 # A dead node is noticed within seconds; nothing is told to the makers of Ray.
@@ -86,8 +88,9 @@ def be_refused(folder: Path, address: str) -> dict[str, Any]:
     return told(start(road, address))
 
 
-def be_interrupted(road: Road, address: str) -> dict[str, Any]:
+def be_interrupted(folder: Path, address: str) -> dict[str, Any]:
     """Ctrl-C while two nodes are at work."""
+    road = make_road(folder, AP_ONLY, scale={"settings": ENDLESS})
     process = start(road, address)
     wait_for_two_trainings(road, process)
     process.send_signal(signal.SIGINT)
@@ -97,7 +100,7 @@ def be_interrupted(road: Road, address: str) -> dict[str, Any]:
 
 
 def lose_a_node(road: Road, cluster: Any, node: Any) -> dict[str, Any]:
-    """The same command again; a node is killed while two are at work."""
+    """A node is killed while two are at work."""
     process = start(road, cluster.address)
     wait_for_two_trainings(road, process)
     cluster.remove_node(node, allow_graceful=False)
@@ -117,9 +120,8 @@ def main(folder: Path) -> None:
         cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
         doomed = cluster.add_node(**small)
         record["refused"] = be_refused(folder / "refused", cluster.address)
-        road = make_comparable_road(folder / "ray")
-        record["interrupted"] = be_interrupted(road, cluster.address)
-        record["finished"] = lose_a_node(road, cluster, doomed)
+        record["interrupted"] = be_interrupted(folder / "interrupted", cluster.address)
+        record["finished"] = lose_a_node(make_comparable_road(folder / "ray"), cluster, doomed)
     finally:
         print(json.dumps(record))
         sys.stdout.flush()

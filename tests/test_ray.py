@@ -109,6 +109,7 @@ def test_a_node_that_dies_costs_nothing_but_time(on_cluster: OnCluster) -> None:
     finished, road = on_cluster.record["finished"], on_cluster.road
     assert finished["status"] == 0, finished
     assert said(finished) == []
+    assert "(raylet)" not in finished["output"]
     assert finished["trial_ended_after"] < 10, "a dead node's trial goes on without it"
     rows = road.rows
     assert len(rows) == len(list(road.plan().rows.glob("*.parquet"))) == rows["cell"].nunique() == 4
@@ -134,8 +135,8 @@ def test_the_attempts_tell_of_the_dead_node(on_cluster: OnCluster) -> None:
     assert 0 < lost.progress()["done"] < STEPS, "in the middle of its training"
     after = [a for a in attempts(on_cluster.road) if a.folder.parent == lost.folder.parent]
     states = [(a.outcome() or {}).get("state") for a in after]
-    assert states == ["interrupted", None, "done", "done"], "Ctrl-C, the dead node, the training, the timing"
-    assert after[1].owner()["runner"] != after[2].owner()["runner"]
+    assert states == [None, "done", "done"], "the dead node, the training, the timing"
+    assert after[0].owner()["runner"] != after[1].owner()["runner"]
     assert all(attempt.owner()["executor"] == "ray" for attempt in attempts(on_cluster.road))
 
 

@@ -30,11 +30,13 @@ from harness.provenance import now
 from harness.sweep import Trial
 from model.errors import InputError
 
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
+OURS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to the makers of Ray
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # of dead workers the display tells in a line, Ray in dozens
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its other setting comes with a warning
+    "RAY_task_oom_retries": "2",  # for ever, if it were left alone; once may be a neighbour's fault
 }
-"""Ray's own variables: nothing is sent to its makers, it says nothing of its own plans"""
+"""Ray's own variables, where nobody has set them"""
 REACH_SECONDS = 10.0
 ACCELERATOR = "accelerator_type:"
 """Before a GPU's name: Ray's resource of nodes that have such GPUs"""
@@ -44,7 +46,7 @@ def make(options: Options) -> RayExecutor:
     """The executor of a Ray cluster; it is reached when there is something to run."""
     resources = read_resources(options.resources)
     _check_gpus(options, resources)
-    for name, value in QUIET.items():
+    for name, value in OURS.items():
         os.environ.setdefault(name, value)
     try:
         ray = importlib.import_module("ray")
@@ -101,7 +103,7 @@ class RayExecutor:
                 return False
             except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
                 if named is not None:
-                    reason = str(error).split("\n")[0]
+                    reason = _first_line(error).partition(". ")[0]
                     raise InputError(
                         f"--resources: address: {named!r}: no Ray cluster can be reached there ({reason}); "
                         "start one with: ray start --head, or leave the address out"
@@ -281,11 +283,11 @@ class _Round:
         except errors.RayTaskError as error:
             raise _in_one_line(error) from None
         except errors.OutOfMemoryError as error:
-            self._close_as_oom(trial, str(error))
+            self._give_up(trial, error)
+            self._close_as_oom(trial, _first_line(error))
             return
         except errors.RayError as error:  # workers or nodes died under it, again and again
-            self._tries[trial.key] = TRIES
-            self.progress.say(f"{trial.label()}: given up for this run: {_first_line(error)}")
+            self._give_up(trial, error)
             return
         if verdict == "refused":
             raise InputError(text)
@@ -293,8 +295,12 @@ class _Round:
         if verdict == "trouble":
             self.progress.say(f"{trial.label()}: {text}")
 
+    def _give_up(self, trial: Trial, error: Exception) -> None:
+        self._tries[trial.key] = TRIES
+        self.progress.say(f"{trial.label()}: given up for this run: {_first_line(error)[:300]}")
+
     def _close_as_oom(self, trial: Trial, said: str) -> None:
-        """Ray itself has ended the task because its node ran out of memory: that is the trial's result."""
+        """Ray has ended the task again and again for want of memory on its node: a result."""
         attempts = attempts_of(self.ledger.plan.trial_folder(trial))
         if not attempts or attempts[-1].outcome() is not None:
             return
@@ -302,7 +308,7 @@ class _Round:
         attempt.close(
             {
                 "state": "oom",
-                "error": f"ended by Ray: {said.splitlines()[0]}"[:500],
+                "error": f"ended by Ray: {said}"[:500],
                 "input_error": False,
                 "training": self.ledger.plan.trains and not self.ledger.plan.is_trained(trial),
                 "cells": owner.get("cells", []),
