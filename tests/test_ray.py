@@ -8,16 +8,24 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from harness.engine.executors.ray import make
-from harness.engine.executors.ray_resources import Resources, read_resources
+from harness.engine.attempts import claim
+from harness.engine.executors.ray import Round, Submit, make
+from harness.engine.ledger import Ledger
 from harness.engine.plan import Options
+from harness.engine.progress import Lines, WorkLeft
+from harness.engine.ray.resources import Resources, read_resources
+from harness.engine.runners import Observer, RunnerId
+from harness.engine.work import Work
 from model.errors import InputError
 from tests.ray_cluster import AP_ONLY, STEPS, attempts, make_comparable_road
 from tests.small_road import ENVIRONMENT, METRICS, ROOT, Road, make_road
@@ -161,6 +169,7 @@ def options(folder: Path, **more: Any) -> Options:
         ("num_cpus=nan", "--resources: num_cpus: 'nan': allowed: "),
         ("num_gpus=-1", "--resources: num_gpus: '-1': allowed: "),
         ("memory_gb=0", "--resources: memory_gb: '0': allowed: a number above 0"),
+        ("num_cpus=1,num_cpus=2", "--resources: num_cpus: given twice"),
         ("num_cpus", "--resources: num_cpus: '': allowed: "),
         ("max_retries=-1", "--resources: max_retries: '-1': allowed: "),
         (
@@ -205,6 +214,34 @@ def test_resources_as_people_type_them() -> None:
     text = "address=10.0.0.1:6379, num_cpus=4,num_gpus=0.5,memory_gb=32,accelerator_type=A100,max_retries=0"
     assert read_resources(text) == Resources("10.0.0.1:6379", 4, 0.5, 32, "A100", 0)
     assert read_resources(None) == Resources()
+
+
+def test_a_trial_that_ray_ends_for_want_of_memory_is_a_result(tmp_path: Path) -> None:
+    """After its own retries Ray raises; the dead attempt gets its outcome, the cells their rows."""
+
+    class OutOfMemoryError(Exception):
+        """Ray's, as far as it is needed."""
+
+    def end(reference: object) -> None:
+        raise OutOfMemoryError("1 worker(s) were killed\nMemory on the node was 23 GB")
+
+    errors = SimpleNamespace(RayTaskError=KeyError, OutOfMemoryError=OutOfMemoryError, RayError=Exception)
+    ray: Any = SimpleNamespace(exceptions=errors, get=end)
+    plan = make_comparable_road(tmp_path, AP_ONLY).plan()
+    trial, observer = plan.trials[0], Observer(plan.options.results)
+    (plan.options.results / "trials").mkdir(parents=True)
+    dead = replace(RunnerId.of_this_process(), pid=2**22 + 1)
+    cells = [cell.key for cell in trial.cells]
+    attempt = claim(plan.trial_folder(trial), dead, observer, "train_evaluate", cells, "ray")
+    assert attempt is not None
+    work = Work(Ledger.open(plan, observer), tmp_path, 1, executor="ray")
+    submit = Submit(ray, work, ("train_evaluate",), "cpu", "driver", {"CPU": 1}, 0)
+    lines = Lines(Console(file=StringIO()), WorkLeft(1, 1, 1))
+    Round(plan.options, submit, lines).hear(object(), trial)
+    assert set(work.ledger.states(trial, observer).values()) == {"oom"}
+    rows = pd.read_parquet(plan.rows)
+    assert list(rows["status"]) == ["oom", "oom"]
+    assert set(rows["error"]) == {"ended by Ray: 1 worker(s) were killed"}
 
 
 def test_without_ray_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

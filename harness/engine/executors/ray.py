@@ -18,12 +18,14 @@ from typing import Any
 
 from harness.engine.attempts import attempts_of
 from harness.engine.executors.local import TRIES
-from harness.engine.executors.ray_resources import Resources, read_resources
-from harness.engine.executors.ray_task import STOP_SECONDS, perform, task_of
-from harness.engine.plan import FAILURES, Options, Stage
+from harness.engine.plan import Options
 from harness.engine.progress import TrialProgress
+from harness.engine.ray.resources import Resources, read_resources
+from harness.engine.ray.task import STOP_SECONDS, perform, task_of
 from harness.engine.runners import Observer, Runner
 from harness.engine.seats import cores, device_of, visible_gpus
+from harness.engine.states import FAILURES
+from harness.engine.trial_files import Stage
 from harness.engine.watch import Watcher
 from harness.engine.work import ALONE, LOOK_SECONDS, Work
 from harness.provenance import now
@@ -87,8 +89,9 @@ class RayExecutor:
                     stages = tuple(group)
                     request = self._request(work, device, timed)
                     self._check_room(request, alone, progress)
-                    submit = _Submit(self.ray, work, stages, device, driver.id.runner, request)
-                    if not _Round(self.options, submit, progress).run():
+                    retries = self.resources.max_retries
+                    submit = Submit(self.ray, work, stages, device, driver.id.runner, request, retries)
+                    if not Round(self.options, submit, progress).run():
                         return
         finally:
             if ours:
@@ -173,7 +176,7 @@ class RayExecutor:
 
 
 @dataclass
-class _Submit:
+class Submit:
     """How a trial becomes a task."""
 
     ray: Any
@@ -182,8 +185,9 @@ class _Submit:
     device: str
     driver: str
     request: dict[str, float]
+    max_retries: int
 
-    def __call__(self, trial: Trial, max_retries: int) -> Any:
+    def __call__(self, trial: Trial) -> Any:
         """The reference of a new task's answer."""
         resources = dict(self.request)
         options = {
@@ -191,22 +195,21 @@ class _Submit:
             "num_gpus": resources.pop("GPU", 0),
             "memory": resources.pop("memory", None),
             "resources": resources or None,
-            "max_retries": max_retries,
+            "max_retries": self.max_retries,
             "name": f"{trial.label()} {trial.key}",
         }
         task = task_of(self.work, trial, self.stages, self.device, self.driver, Path.cwd())
         return self.ray.remote(perform).options(**options).remote(task)
 
 
-class _Round:
+class Round:
     """Some stages of all trials, until nothing of them is left here or with other runners."""
 
-    def __init__(self, options: Options, submit: _Submit, progress: TrialProgress) -> None:
+    def __init__(self, options: Options, submit: Submit, progress: TrialProgress) -> None:
         self.options, self.submit, self.ray, self.progress = options, submit, submit.ray, progress
         self.ledger, self.stages = submit.work.ledger, submit.stages
         self.observer = Observer(options.results)
         self.watcher = Watcher(self.ledger, self.observer, progress)
-        self.max_retries = read_resources(options.resources).max_retries
         self._tasks: dict[Any, Trial] = {}
         self._failed_before: dict[str, set[str]] = {}
         self._tries: Counter[str] = Counter()
@@ -240,7 +243,7 @@ class _Round:
                 continue
             if not self.ledger.is_taken(trial, self.observer):
                 self._failed_before[trial.key] = self._failed(trial)
-                self._tasks[self.submit(trial, self.max_retries)] = trial
+                self._tasks[self.submit(trial)] = trial
 
     def _is_left(self, trial: Trial) -> bool:
         return any(self.ledger.left(trial, stage, self.observer) for stage in self.stages)
@@ -258,7 +261,7 @@ class _Round:
         goes_on = True
         for reference in self._ready(LOOK_SECONDS):
             trial = self._tasks.pop(reference)
-            self._hear(reference, trial)
+            self.hear(reference, trial)
             failed = self._failed(trial) - self._failed_before[trial.key]
             goes_on = goes_on and not (self.options.fail_fast and failed)
         return goes_on
@@ -275,7 +278,7 @@ class _Round:
             self._looked = time.monotonic()
         return ready
 
-    def _hear(self, reference: Any, trial: Trial) -> None:
+    def hear(self, reference: Any, trial: Trial) -> None:
         """Take a task's answer, or note what became of it."""
         errors = self.ray.exceptions
         try:
@@ -315,6 +318,11 @@ class _Round:
                 "log_tail": attempt.last_log_lines(),
                 "started": owner.get("since"),
                 "finished": now(),
+                "seconds": None,
+                "devices": None,
+                "peak_memory_gb": None,
+                "peak_memory_kind": None,
+                "machine": {},
             }
         )
         self.ledger.update(trial, self.observer)

@@ -35,6 +35,8 @@ def read_resources(text: str | None) -> Resources:
         key, _, value = (piece.strip() for piece in part.partition("="))
         if key not in READERS:
             raise InputError(f"--resources: {key!r}: not known to ray; allowed: {', '.join(READERS)}")
+        if key in found:
+            raise InputError(f"--resources: {key}: given twice")
         read, allowed = READERS[key]
         try:
             found[key] = read(value)

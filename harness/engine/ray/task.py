@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from harness.engine.plan import Stage
 from harness.engine.processes import GRACE_SECONDS
 from harness.engine.runners import FOLDER as RUNNERS
 from harness.engine.seats import Seat, visible_gpus
+from harness.engine.trial_files import Stage
 from harness.engine.work import Work, work_on
-from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
+from harness.provenance import PROJECT, code_versions
 from harness.sweep import Trial
 from model.errors import InputError
 
@@ -46,8 +46,6 @@ class Task:
     """The driver's name as a runner: its beat shows that a node sees the same folder"""
     folder: Path
     """Where the driver stands; relative paths start there"""
-    code: tuple[str, str]
-    """Versions of the training's and the evaluation's code"""
 
 
 def task_of(
@@ -63,7 +61,7 @@ def task_of(
         forgiven={key: number for key, number in ledger.forgiven.items() if key == trial.key},
         told={key: number for key, number in ledger.told.items() if key in keys},
     )
-    return Task(replace(work, ledger=alone), trial, stages, device, driver, folder, _code_here())
+    return Task(replace(work, ledger=alone), trial, stages, device, driver, folder)
 
 
 def perform(task: Task) -> Answer:
@@ -126,7 +124,7 @@ def _check_node(task: Task) -> None:
             f"--executor ray: node {host} has no folder {task.folder}; all nodes have to share it"
         )
     os.chdir(task.folder)
-    if _code_here() != task.code:
+    if code_versions() != task.work.code:
         raise InputError(f"--executor ray: node {host} has another version of the code in {PROJECT}")
     beat = results / RUNNERS / f"{task.driver}.json"
     patience = time.monotonic() + SHARED_SECONDS
@@ -136,7 +134,3 @@ def _check_node(task: Task) -> None:
                 f"--results {results}: node {host} sees another folder there; all nodes have to share it"
             )
         time.sleep(1.0)
-
-
-def _code_here() -> tuple[str, str]:
-    return code_version(TRAINING_CODE), code_version(EVALUATION_CODE)
