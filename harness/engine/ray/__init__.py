@@ -1,0 +1,1 @@
+"""Trials as Ray tasks: what is asked for, what a node does."""
