@@ -179,6 +179,14 @@ def test_too_long(process_of: ProcessOf) -> None:
     assert heard
 
 
+def test_a_process_that_never_stops_talking_is_stopped_too(process_of: ProcessOf) -> None:
+    """Training steps of milliseconds: events come faster than anybody looks up."""
+    command = process_of(*[("print", {"event": "step"}), ("sleep", 0.001)] * 20_000)
+    ended, heard = run(command, Limits(timeout=1.0))
+    assert ended.ended_by_us == "not done after 1 s (--timeout)"
+    assert 10 < len(heard) < 20_000
+
+
 def test_a_hang_is_noticed_and_signs_of_life_are_not_a_hang(process_of: ProcessOf) -> None:
     alive = [("sleep", 0.5), ("print", {"event": "step"})] * 6
     ended, heard = run(process_of(*alive, ("sleep", 60)), Limits(silence=2.0))

@@ -162,20 +162,21 @@ def _follow(
         # A machine that slept, or a stopped engine, is no silence of the trial: a tick counts little.
         tick = min(time.monotonic() - before, 5 * TICK_SECONDS)
         running, silent, asked = running + tick, silent + tick, asked + tick if reason else 0.0
+        seen_peak = _resident_peak(process.pid) or seen_peak
         if event:
             silent = 0.0
             hear(event)
-            continue
-        seen_peak = _resident_peak(process.pid) or seen_peak
-        talks = talks and event is not None
-        ended = _wait(process, about_to_end=not talks)
-        if ended is not None:
-            _kill(process)  # what it has left behind
-            while talks and (event := _next(events, 5.0)):  # what it said last
-                hear(event)
-            status, peak = ended
-            # The system's number begins with our own size, which the process had before it became itself.
-            return reported, reason, (status, peak if peak > _own_peak() else seen_peak or peak)
+        else:
+            talks = talks and event is not None
+            ended = _wait(process, about_to_end=not talks)
+            if ended is not None:
+                _kill(process)  # what it has left behind
+                while talks and (event := _next(events, 5.0)):  # what it said last
+                    hear(event)
+                status, peak = ended
+                # The system's number begins with our own size, which the process had before it became itself.
+                return reported, reason, (status, peak if peak > _own_peak() else seen_peak or peak)
+        # Also between events that come without a pause.
         if reason is None:
             reason = _reason_to_end(running, silent, stop, limits)
             if reason is not None:
