@@ -232,6 +232,8 @@ class _Process:
     def _judge(self, ended: Ended) -> tuple[str, str | None]:
         """(state, one line of error) of a process that has ended."""
         reported = ended.reported or {}
+        if ended.status == 0 and not self._lacking():
+            return "done", None  # whatever was asked of it meanwhile
         if reported.get("event") == "input_error":
             return "interrupted", str(reported["error"])
         if ended.ended_by_us is not None:
@@ -249,7 +251,7 @@ class _Process:
             return "failed", f"ended by signal {signal.Signals(sent).name}"
         if ended.status > 0:
             return "failed", f"exit status {ended.status} without a word"
-        return ("failed", "ended without its results") if self._lacking() else ("done", None)
+        return "failed", "ended without its results"
 
     def _signal(self, ended: Ended) -> int:
         """The signal that ended the process, or the first to end of several (their launcher's log tells)."""
