@@ -74,7 +74,7 @@ def training_scalars(event: Mapping[str, Any]) -> dict[str, float]:
 
     Read: ``loss``; ``losses``, a dictionary of its parts; ``learning_rate``; ``seconds`` of the step.
     """
-    parts = {f"train/loss_{name}": value for name, value in event.get("losses", {}).items()}
+    parts = {f"train/{name}": value for name, value in event.get("losses", {}).items()}
     names = {
         "loss": "train/loss",
         "learning_rate": "train/learning_rate",

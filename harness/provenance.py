@@ -65,6 +65,7 @@ EVALUATION_CODE = (
     "harness/memory.py",
     "harness/speed.py",
     "harness/stages.py",
+    "harness/training_record.py",
     "harness/trial.py",
 )
 PACKAGES = (
@@ -268,6 +269,11 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """Seconds from one time as :func:`now` tells it to another."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
 def now() -> str:

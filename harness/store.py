@@ -195,7 +195,12 @@ def _read(
             _report(OddFile(path, str(error)), odd)
             continue
         if found.version > SCHEMA_VERSION:
-            raise InputError(_newer(path, found.version))
+            if odd is None:
+                raise InputError(_newer(path, found.version))
+            odd.append(
+                OddFile(path, f"schema_version {found.version}: written by a newer version of this code")
+            )
+            continue
         yield cell, found
 
 
@@ -271,7 +276,10 @@ def _rewrite(file: _File) -> None:
 
 
 def _newer(path: Path, version: int) -> str:
-    return f"{path}: schema_version {version}: this version reads 1 to {SCHEMA_VERSION}"
+    return (
+        f"{path}: schema_version {version}: this version reads 1 to {SCHEMA_VERSION}; update the checkout, "
+        "or name another --results"
+    )
 
 
 def _opened(path: Path, again: bool = True) -> _File | None:

@@ -31,6 +31,7 @@ Files, each written whole or not at all::
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -61,6 +62,7 @@ from harness.stages import (
     train_model,
 )
 from harness.train import TrialInterruptedError
+from harness.training_record import read_training
 from model.errors import InputError
 
 FAILED_STATUS = 1
@@ -122,7 +124,7 @@ def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest)
     code_state()  # now: the files may change while this process runs what it has loaded
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    trains = job.stage == "train_evaluate" and not (job.folder / "trial.json").is_file()
+    trains = job.stage == "train_evaluate" and read_training(job.folder) is None
     if processes.rank > 0 and not trains:
         return
     for folder in (job.folder / "cells" / cell.key for cell in job.cells):
@@ -227,6 +229,7 @@ def main(arguments: list[str]) -> int:
         emit("input_error", error=f"not a job for harness.trial: {' '.join(str(error).split())}")
         return INPUT_ERROR_STATUS
     launcher = None if Processes.launched() == 1 else os.getppid()
+    faulthandler.enable()  # a crash of the interpreter leaves its stack in the log
     threading.Thread(target=_end_with_engine, args=(launcher,), daemon=True).start()
     processes, device = Processes(), torch.device("cpu")
     try:

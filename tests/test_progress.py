@@ -42,7 +42,7 @@ def shown(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_what_ends_badly_is_said_and_markup_is_text(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown(terminal, monkeypatch)
     assert "[x] seed 1: OOM: no [bold]memory" in text
-    assert not terminal or "1/2 cells of the table" in text
+    assert not terminal or "1/2 cells" in text
 
 
 def test_lines_tell_where_a_trial_is(monkeypatch: pytest.MonkeyPatch) -> None:

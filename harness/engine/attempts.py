@@ -95,16 +95,28 @@ def is_open(attempt: Attempt, observer: Observer) -> bool:
 
 
 def claim(
-    trial_folder: Path, runner: RunnerId, observer: Observer, stage: str, cells: list[str], executor: str
+    trial_folder: Path,
+    runner: RunnerId,
+    observer: Observer,
+    stage: str,
+    cells: list[str],
+    executor: str,
+    processes: int = 1,
 ) -> Attempt | None:
-    """Begin an attempt; None if another runner is at this trial, or was quicker."""
+    """Begin an attempt; None if another runner is at this trial, or was quicker.
+
+    Args:
+        cells: keys of those that it is to do.
+        processes: that are to share it.
+    """
     attempts = attempts_of(trial_folder)
     if attempts and is_open(attempts[-1], observer):
         return None
     folder = trial_folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     number = attempts[-1].number + 1 if attempts else 1
-    record = {**asdict(runner), "stage": stage, "cells": cells, "executor": executor, "since": now()}
+    told = {"stage": stage, "cells": cells, "executor": executor, "processes": processes}
+    record = {**asdict(runner), **told, "since": now()}
     draft = folder / f".{_name(number)}.{uuid.uuid4().hex}"
     draft.mkdir()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ from harness.engine.attempts import Attempt, attempts_of
 from harness.engine.plan import Plan
 from harness.engine.runners import Observer
 from harness.engine.states import FAILURES, CellStates
-from harness.provenance import code_versions, now
+from harness.provenance import code_versions, now, seconds_between
 from harness.row_schema import COLUMNS
 from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, OddFile, write_row
 from harness.sweep import Cell, Trial
@@ -20,7 +19,6 @@ TRAINING_COLUMNS = (
     "train_finished",
     "train_seconds",
     "train_processes",
-    "device_hours",
     "trial_peak_memory_gb",
     "trial_peak_memory_kind",
 )
@@ -88,9 +86,10 @@ class Ledger(CellStates[Plan]):
             found |= {name: value for name, value in (record or {}).items() if name in COLUMNS}
         if not self.plan.trains:
             return found
-        trained = json.loads((self.plan.trial_folder(trial) / "trial.json").read_text(encoding="utf-8"))
+        trained = self.plan.training(trial) or {}
         found |= {name: trained[name] for name in TRAINING_COLUMNS if name in trained}
-        return found | {"train_hardware": trained["hardware"], "train_threads": trained["threads"]}
+        found |= {f"train_{name}": trained.get(name) for name in ("hardware", "threads")}
+        return found | spent(attempts_of(self.plan.trial_folder(trial)))
 
     def _write_row(self, trial: Trial, cell: Cell, status: str, found: dict[str, Any]) -> None:
         """One parquet row: what it is, what was measured, where it comes from."""
@@ -125,6 +124,25 @@ class Ledger(CellStates[Plan]):
         }
         write_row(plan.rows, row)
         self.status[cell.key] = status
+
+
+def spent(attempts: list[Attempt]) -> dict[str, Any]:
+    """What all attempts at a training have cost together; one that died counts to its last word.
+
+    A training that went on in another process tells of that process alone in ``trial.json``.
+    """
+    training = [attempt for attempt in attempts if attempt.owner().get("stage") == "train_evaluate"]
+    if not training:
+        return {}
+    hours = 0.0
+    for attempt in training:
+        owner, outcome = attempt.owner(), attempt.outcome() or {}
+        until = outcome.get("finished") or attempt.progress().get("at") or owner["since"]
+        seconds = outcome.get("seconds") or seconds_between(owner["since"], until)
+        hours += seconds * owner.get("processes", 1) / 3600
+    most = max(attempt.owner().get("processes", 1) for attempt in training)
+    began = training[0].owner()["since"]
+    return {"device_hours": round(hours, 6), "train_processes": most, "train_started": began}
 
 
 def _failure(attempt: Attempt) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from harness.config import DataConfig
+from harness.config import DataConfig, TrialConfig
 from harness.data.benchmarks import BENCHMARKS
 from harness.data.source import DataSource, NoDataNamedError, absent_data, find_data
 from harness.engine.choice import choose
@@ -156,6 +157,7 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
     _check_classes(sweep, scale, source, files)
     overrides["data.train"], overrides["data.valid"] = source.config.train, source.config.valid
     points = grid.points(overrides)
+    _check_shares(options, (point.config for point in points))
     configs = (point.config for point in points)
     weights = find_initial_weights(configs, options.weights, files[0], absent if lacking else None)
     identities = Identities(
@@ -252,6 +254,17 @@ def _check_choices(options: Options) -> None:
     if options.log is not None:
         check_installed(check_names(options.log))
     options.retried()
+
+
+def _check_shares(options: Options, configs: Iterable[TrialConfig]) -> None:
+    """Several processes share every batch evenly."""
+    for config in configs:
+        clips = config.train.clips_per_batch
+        if clips % options.processes:
+            raise InputError(
+                f"--processes: {options.processes}: train.clips_per_batch of {options.sweep} is {clips}; "
+                "allowed: its divisors"
+            )
 
 
 def _check_places(options: Options) -> None:

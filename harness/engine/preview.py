@@ -160,9 +160,13 @@ def _counts(plan: Plan, trials: Sequence[Trial], states: Mapping[str, str], trai
     names = {"train_evaluate": "evaluated", "time": "timed", "count": "counted"}
     work = " and ".join(names[stage] for stage in plan.stages)
     trainings = len(trials) if plan.trains else 0
-    lost = [f"{counts[state]} {state}" for state in FAILURES if counts[state] or state == "failed"]
+    waits = {"pending", *plan.options.retried()}
+    left = [t for t in trials if any(states.get(cell.key, "pending") in waits for cell in t.cells)]
+    untrained = sum(trial.key not in trained for trial in left) if plan.trains else 0
+    evaluations = sum(counts[state] for state in waits)
+    lost = [f"{counts[state]} {state}" for state in FAILURES if counts[state] and state not in waits]
+    again = f"; {', '.join(lost)}: not run again without --retry" if lost else ""
     return (
         f"{len(trials)} trials: {trainings} trainings, {cells} evaluations (each {work}); "
-        f"left: {trainings - len(trained)} trainings, {cells - counts['done']} evaluations "
-        f"({', '.join(lost)})"
+        f"left: {untrained} trainings, {evaluations} evaluations{again}"
     )

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 LINE_EVERY_S = 20.0
+WIDE = 120
+"""Columns from which a terminal has room for long notes"""
 
 
 class TrialProgress(Protocol):
@@ -59,6 +61,8 @@ class WorkLeft:
         known = [(self.steps_left, self._step_seconds), (self.cells_left, self._cell_seconds)]
         if self.steps_left > 0 and not self._step_seconds:
             return ""
+        if self.steps_left <= 0 and not self._cell_seconds:
+            return ""
         total = sum(left * sum(seconds) / len(seconds) for left, seconds in known if left > 0 and seconds)
         total /= self.workers
         return f"about {total / 60:.0f} min left" if total >= 90 else f"about {total:.0f} s left"
@@ -82,11 +86,13 @@ class Numbers:
         self._last = (number, label)
         self._best = max(self._best or self._last, self._last)
 
-    def text(self) -> str:
+    def text(self, narrow: bool = False) -> str:
         """Such as ``AP last 31.0 (ifc seed 1), best 42.0 (ifc seed 0)``; nothing before the first."""
         if self._last is None or self._best is None:
             return ""
         (last, whose), (best, theirs) = self._last, self._best
+        if narrow:
+            return f"{self._column} {last:.1f}, best {best:.1f}"
         name = {"fps": "FPS", "flops_g": "GMACs"}.get(self._column, self._column)
         return f"{name} last {last:.1f} ({whose}), best {best:.1f} ({theirs})"
 
@@ -138,16 +144,17 @@ class Bars:
     def __init__(self, console: Console, left: WorkLeft) -> None:
         self.left = left
         self.numbers = Numbers()
+        self.narrow = console.width < WIDE
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=8 if self.narrow else 24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=console,
         )
-        self._all = self.progress.add_task("evaluations and timings", total=left.cells_left, note="")
+        self._all = self.progress.add_task("all", total=left.cells_left, note="")
         self._rows = ""
         self._jobs: dict[str, TaskID] = {}
 
@@ -166,7 +173,7 @@ class Bars:
 
     def cells(self, done: int, total: int) -> None:
         """How many rows of the table are there."""
-        self._rows = f"{done}/{total} cells of the table"
+        self._rows = f"{done}/{total} cells"
         self._refresh()
 
     def event(self, label: str, event: dict[str, Any]) -> None:
@@ -191,7 +198,7 @@ class Bars:
         self._refresh()
 
     def _refresh(self) -> None:
-        parts = (self._rows, self.numbers.text(), self.left.text())
+        parts = (self._rows, self.numbers.text(self.narrow), self.left.text())
         note = "; ".join(part for part in parts if part)
         self.progress.update(self._all, completed=self.left.cells - self.left.cells_left, note=note)
 

@@ -70,6 +70,16 @@ def is_complete(plan: Plan, console: Console) -> bool:
     ledger = Ledger.open(plan, Observer(plan.options.results))
     for odd in ledger.odd:
         console.print(str(odd), markup=False)
+    planned = {cell.key for trial in plan.trials for cell in trial.cells}
+    others = sum(path.stem not in planned for path in plan.rows.glob("*.parquet"))
+    of_others = f"{others} rows of other code, data or settings lie in {plan.rows}"
+    if others and not ledger.status:
+        raise InputError(
+            f"--report-only: {of_others}, and none of what {plan.options.sweep} means with this code: check "
+            "out the commit that the rows name, or run the sweep; the report that is there stays as it is"
+        )
+    if others:
+        console.print(f"{of_others}: left out", markup=False)
     return ledger.complete()
 
 

@@ -79,6 +79,7 @@ class Runner:
         self._ended.set()
         self._thread.join()
         self._file.unlink(missing_ok=True)
+        _bury_the_dead(self._folder)
 
     def _keep_beating(self) -> None:
         while not self._ended.wait(self._beat_seconds):

@@ -20,6 +20,7 @@ from harness.engine.processes import duration
 from harness.engine.runners import Observer
 from harness.engine.states import FAILURES, STATES, CellStates, State
 from harness.engine.trial_files import TrialFiles
+from harness.provenance import code_versions
 from harness.sweep_file import Measure
 from model.errors import InputError
 
@@ -86,6 +87,8 @@ class SweepStatus:
     trials: int
     running: list[Running] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What else there is to say"""
     steps_left: int = 0
     seconds_per_step: float | None = None
     """Mean over trainings of this sweep that run or are done; None while there is none"""
@@ -111,6 +114,8 @@ def find_sweeps(results: Path, wanted: str | None) -> tuple[list[Manifest], list
     """
     found, spoilt = load_manifests(results)
     if wanted is None:
+        if spoilt and not found:
+            raise InputError(spoilt[0])
         if not found:
             raise InputError(f"--results {results}: no sweep was run here; see `python run_sweep.py --help`")
         return found, spoilt
@@ -127,9 +132,14 @@ def look(manifest: Manifest, results: Path, observer: Observer) -> SweepStatus:
     counts: Counter[str] = Counter()
     status = SweepStatus(manifest.name, manifest.title, {}, 0, len(manifest.trials))
     paces: list[float] = []
+    status.notes += [str(odd) for odd in states.reread(*manifest.trials)]
+    if tuple(manifest.code.values()) != code_versions():
+        status.notes.append("planned by other code than this checkout's: a run does anew what depends on it")
     for trial in manifest.trials:
-        states.reread(trial)
         found = states.states(trial, observer)
+        for key in states.unfinished(trial):
+            if found[key] == "done":  # its files are there, its row is not: a run writes it
+                found[key] = "pending"
         counts.update(found.values())
         status.trained += states.plan.is_trained(trial)
         if all(state == "done" for state in found.values()):
@@ -180,7 +190,7 @@ def _troubles(trial: ManifestTrial, found: dict[str, State], attempts: list[Atte
         told = [attempt for attempt in attempts if (attempt.outcome() or {}).get("state") == state]
         error = str((told[-1].outcome() or {}).get("error") or "") if told else ""
         if state == "interrupted" and not error:
-            error = "the same command goes on from its checkpoint"
+            error = "the same command goes on with it"
         log = str((told or attempts)[-1].log) if attempts else ""
         troubles.append(Trouble(trial.label, cast(State, state), cells, error, log))
     return troubles
@@ -206,6 +216,8 @@ def show_status(statuses: Sequence[SweepStatus], console: Console) -> None:
         console.print(f"{status.name}: {status.title}", markup=False, style="bold")
         trained = f"{status.trained} of {status.trials} trials trained"
         console.print(f"  {total} cells: {counts}; {trained}{_left(status)}", markup=False)
+        for note in status.notes:
+            console.print(f"  {note}", markup=False)
         if status.running:
             heads = ["running", "runner", "executor", "since", "at", "loss", "left"]
             _print_table([_row(running) for running in status.running], heads, console)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from harness.sweep_file import Measure
+from harness.training_record import read_training
 
 Stage = Literal["train_evaluate", "time", "count"]
 
@@ -79,8 +80,12 @@ class TrialFiles(ABC):
         return self.trial_folder(trial) / "cells" / cell.key / name
 
     def is_trained(self, trial: TrialKeys) -> bool:
-        """Whether the training is finished."""
-        return (self.trial_folder(trial) / "trial.json").is_file()
+        """Whether the training is finished; a damaged ``trial.json`` says nothing."""
+        return self.training(trial) is not None
+
+    def training(self, trial: TrialKeys) -> dict[str, Any] | None:
+        """What a finished training says of itself; None where it is missing or damaged."""
+        return read_training(self.trial_folder(trial))
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -31,8 +31,8 @@ LOOK_SECONDS = 2.0
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that somebody sends; the others are a process's own doing"""
 
-RANK_ENDED = re.compile(r"exitcode\s*: -(\d+) \(pid")
-"""How torchrun's log tells of the process that ended first"""
+RANK_ENDED = re.compile(r"Root Cause \(first observed failure\):.*?exitcode\s*: -(\d+) \(pid", re.DOTALL)
+"""How torchrun's log tells of the process that ended first, where a signal ended it"""
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with a trial's label and each event of its process, and our own ``start`` and ``end``."""
@@ -78,12 +78,15 @@ def attempt_stage(work: Work, trial: Trial, stage: Stage, seat: Seat, station: S
         if not keys:
             return None
         cells = [cell for cell in trial.cells if cell.key in keys]
-        attempt = claim(folder, station.runner.id, station.observer, stage, keys, work.executor)
+        trains = stage == "train_evaluate" and not ledger.plan.is_trained(trial)
+        processes = work.processes if trains else 1
+        who, observer = station.runner.id, station.observer
+        attempt = claim(folder, who, observer, stage, keys, work.executor, processes)
         if attempt is None:
             return None
         _remove_drafts(folder)
         station.listen(trial.label(), {"event": "start"})
-        outcome = _Process(work, trial, stage, cells, attempt, station).run(seat)
+        outcome = _Process(work, trial, stage, cells, attempt, station).run(seat, processes)
     if outcome is None:
         lost = {"event": "end", "state": "interrupted", "error": "taken over by another runner"}
         station.listen(trial.label(), lost)
@@ -135,12 +138,10 @@ class _Process:
         self._written = 0.0
         self._lost = False
 
-    def run(self, seat: Seat) -> dict[str, Any] | None:
+    def run(self, seat: Seat, processes: int) -> dict[str, Any] | None:
         """Start it and wait; the outcome, or None if another runner has taken the trial over."""
         started, since = now(), time.monotonic()
         self._write_progress()
-        trains = self.stage == "train_evaluate" and not self.plan.is_trained(self.trial)
-        processes = self.work.processes if trains else 1
         command = self._command(seat, processes)
         ended = supervise(command, self._hear, self._must_end, self.work.limits)
         if self._lost or not self.attempt.is_last():
@@ -238,20 +239,21 @@ class _Process:
             return "interrupted", str(reported["error"])
         if ended.ended_by_us is not None:
             return ("interrupted", None) if ended.ended_by_us == "stop" else ("timeout", ended.ended_by_us)
-        if reported.get("event") == "interrupted":
-            return "interrupted", "asked to end from outside"
         sent = self._signal(ended)
         if sent in FROM_OUTSIDE and ended.killed_by_kernel:
             return "oom", "killed by the kernel for want of memory"
         if sent in FROM_OUTSIDE:
             return "interrupted", f"ended from outside by {signal.Signals(sent).name}"
-        if reported.get("event") == "failed":
-            return ("oom" if reported.get("kind") == "oom" else "failed"), str(reported["error"])
         if sent:
             return "failed", f"ended by signal {signal.Signals(sent).name}"
-        if ended.status > 0:
-            return "failed", f"exit status {ended.status} without a word"
-        return "failed", "ended without its results"
+        if reported.get("event") == "interrupted":
+            return "interrupted", "asked to end from outside"
+        if reported.get("event") == "failed":
+            return ("oom" if reported.get("kind") == "oom" else "failed"), str(reported["error"])
+        if ended.status == 0:
+            return "failed", "ended without its results"
+        last = self.attempt.last_log_lines(1).strip()
+        return "failed", f"exit status {ended.status}" + (f"; last in its log: {last}" if last else "")[:400]
 
     def _signal(self, ended: Ended) -> int:
         """The signal that ended the process, or the first to end of several (their launcher's log tells)."""

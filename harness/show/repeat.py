@@ -33,7 +33,8 @@ def repeat(found: Found, records: Iterable[Mapping[str, Any]]) -> Repeat:
     if not found.uses:
         return Repeat(warnings=["no sweep's _plan.json names this trial: its command is not known"])
     use = found.uses[0]
-    run = sweep_command(use)
+    records = list(records)
+    run = sweep_command(use, max((int(record.get("train_processes") or 1) for record in records), default=1))
     commands: list[str] = []
     warnings: list[str] = []
     commits: list[str] = []
@@ -60,12 +61,18 @@ def repeat(found: Found, records: Iterable[Mapping[str, Any]]) -> Repeat:
     return Repeat(commands or [run], list(dict.fromkeys(warnings)))
 
 
-def sweep_command(use: Use) -> str:
-    """``run_sweep.py`` for this one trial, quoted for a shell."""
+def sweep_command(use: Use, processes: int = 1) -> str:
+    """``run_sweep.py`` for this one trial, quoted for a shell.
+
+    Args:
+        processes: that shared the training; sums in another order round differently.
+    """
     manifest = use.manifest
     words = ["python", "run_sweep.py", manifest.sweep_file, "--scale", manifest.scale_argument]
     options = {"--data": manifest.data, "--split": manifest.split, "--weights": manifest.weights}
     for option, value in options.items():
         if value is not None:
             words += [option, value]
+    if processes > 1:
+        words += ["--processes", str(processes)]
     return shlex.join([*words, "--device", manifest.device, "--only", use.trial.only, *FOLDERS])
