@@ -197,9 +197,7 @@ def _read(
         if found.version > SCHEMA_VERSION:
             if odd is None:
                 raise InputError(_newer(path, found.version))
-            odd.append(
-                OddFile(path, f"schema_version {found.version}: written by a newer version of this code")
-            )
+            odd.append(OddFile(path, f"schema_version {found.version}: of a newer version of this code"))
             continue
         yield cell, found
 

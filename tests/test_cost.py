@@ -347,7 +347,9 @@ def test_rows_of_all_states_show_in_the_grid(tmp_path: Path, monkeypatch: pytest
     assert lines[-6] == "ifc 6 1 0.00 stated" or "ifc 6 1 0.00 stated" in lines, (
         "an oom cell is not run again"
     )
-    assert any("7 evaluations (0 failed, 1 oom)" in line for line in lines)
+    assert any(
+        "left: 6 trainings, 6 evaluations; 1 oom: not run again without --retry" in line for line in lines
+    )
 
 
 def test_ten_thousand_trials_stay_readable(tmp_path: Path) -> None:

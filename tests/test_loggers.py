@@ -230,7 +230,7 @@ def test_scalars_of_a_step() -> None:
         "done": 3,
         "steps": 8,
         "loss": 2,
-        "losses": {"dice": 0.5},
+        "losses": {"loss_dice": 0.5},
         "learning_rate": 1e-4,
     }
     assert training_scalars({**event, "seconds": 0.25, "eta": 3}) == {
