@@ -348,7 +348,7 @@ def test_rows_of_all_states_show_in_the_grid(tmp_path: Path, monkeypatch: pytest
         "an oom cell is not run again"
     )
     assert any(
-        "left: 6 trainings, 6 evaluations; 1 oom: not run again without --retry" in line for line in lines
+        "left: 5 trainings, 6 evaluations; 1 oom: not run again without --retry" in line for line in lines
     )
 
 
