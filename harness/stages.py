@@ -5,6 +5,7 @@ A file is written whole or not at all, and says under which conditions its numbe
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import functools
 import json
@@ -25,9 +26,9 @@ from harness.flops import count_encoder
 from harness.image_evaluation import evaluate_images
 from harness.loggers import Loggers, training_scalars
 from harness.memory import peak_memory
-from harness.provenance import determinism, device_hours, git_state, gpu_driver, machine, now, packages
+from harness.provenance import determinism, git_state, gpu_driver, machine, now, packages
 from harness.speed import time_videos
-from harness.train import WEIGHTS, Step, train
+from harness.train import LOSSES, WEIGHTS, Step, train
 from model import build_model
 from model.checkpoint import load_weights, weights_metadata
 from model.clip_model import ClipModel
@@ -90,16 +91,15 @@ def train_model(
     processes.leave()
     if not first:
         return model
-    seconds = time.perf_counter() - started
     record = {
         "trial": trial,
         "seed": seed,
         "config": config.model_dump(mode="json"),
         "train_started": started_at,
         "train_finished": now(),
-        "train_seconds": round(seconds, 3),
+        "train_seconds": _seconds_of_steps(folder / LOSSES),
+        "last_process_seconds": round(time.perf_counter() - started, 3),
         "train_processes": processes.count,
-        "device_hours": device_hours(seconds, processes.count),
         "trial_peak_memory_gb": peak,
         "trial_peak_memory_kind": kind,
         "data_checksum": dataset.checksum(),
@@ -110,6 +110,12 @@ def train_model(
     }
     write_json(folder / "trial.json", record)
     return model
+
+
+def _seconds_of_steps(losses: Path) -> float:
+    """What all steps have taken, waiting for clips included, in whichever process they ran."""
+    with losses.open(newline="") as file:
+        return round(sum(float(line["seconds"]) for line in csv.DictReader(file)), 3)
 
 
 def load_trained(trial: str, config: TrialConfig, folder: Path, device: torch.device) -> ClipModel:

@@ -333,7 +333,7 @@ def test_a_trial_says_what_it_ran_on(plain: Path) -> None:
     assert record["packages"]["torch"] == record["torch_version"]
     assert record["packages"]["pytest"] == pytest.__version__
     assert record["train_processes"] == 1
-    assert record["device_hours"] == pytest.approx(record["train_seconds"] / 3600, abs=1e-6)
+    assert 0 < record["train_seconds"] <= record["last_process_seconds"]
     assert len(record["data_checksum"]) == 64
     assert record["gpu_driver"] is None, "on a CPU"
     assert "loggers" not in record

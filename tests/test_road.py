@@ -186,6 +186,14 @@ def test_killed_and_run_again_ends_at_the_same_numbers(undisturbed: Undisturbed,
     assert len(both) == 4
     for metric in METRICS:
         assert both[metric].tolist() == both[f"{metric}_expected"].tolist()
+    # Steps are counted once, in whichever process they ran; the cost is that of all attempts.
+    assert (rows["train_seconds"] > 0).all()
+    assert (rows["device_hours"] * 3600 > rows["train_seconds"]).all()
     for key in keys:
+        told = json.loads((road.results / "trials" / key / "trial.json").read_text())
+        with (road.results / "trials" / key / "losses.csv").open(newline="") as file:
+            assert told["train_seconds"] == pytest.approx(
+                sum(float(line["seconds"]) for line in csv.DictReader(file)), abs=0.001
+            )
         assert len(losses(road, key)) == STEPS + 1
         assert losses(road, key) == losses(undisturbed.road, key)

@@ -9,7 +9,7 @@ from harness.engine.attempts import Attempt, attempts_of
 from harness.engine.plan import Plan
 from harness.engine.runners import Observer
 from harness.engine.states import FAILURES, CellStates
-from harness.provenance import code_versions, now, seconds_between
+from harness.provenance import code_versions, device_hours, now, seconds_between
 from harness.row_schema import COLUMNS
 from harness.store import METRIC_COLUMNS, SCHEMA_VERSION, OddFile, write_row
 from harness.sweep import Cell, Trial
@@ -139,7 +139,7 @@ def spent(attempts: list[Attempt]) -> dict[str, Any]:
         owner, outcome = attempt.owner(), attempt.outcome() or {}
         until = outcome.get("finished") or attempt.progress().get("at") or owner["since"]
         seconds = outcome.get("seconds") or seconds_between(owner["since"], until)
-        hours += seconds * owner.get("processes", 1) / 3600
+        hours += device_hours(seconds, owner.get("processes", 1))
     most = max(attempt.owner().get("processes", 1) for attempt in training)
     began = training[0].owner()["since"]
     return {"device_hours": round(hours, 6), "train_processes": most, "train_started": began}

@@ -210,7 +210,6 @@ def _cost(trial: Json, attempts: list[Json]) -> Json:
     return {
         "train_seconds": trial.get("train_seconds"),
         "train_processes": trial.get("train_processes"),
-        "train_device_hours": trial.get("device_hours"),
         "attempts": len(attempts),
         "all_attempts_seconds": round(sum(attempt["seconds"] for attempt in ended), 3) if ended else None,
         "all_attempts_device_hours": round(hours, 6) if ended else None,
