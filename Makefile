@@ -23,7 +23,7 @@ sweep: setup
 	$(RUN) run_sweep.py sweeps/table3a.yaml --scale tiny
 
 test: setup-dev
-	$(RUN) -m pytest --numprocesses auto
+	$(RUN) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
 	$(VENV)/bin/ruff check .

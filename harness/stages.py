@@ -76,7 +76,7 @@ def train_model(
         losses = {name: round(value, 6) for name, value in step.losses.items()}
         said = {**step._asdict(), "loss": round(step.loss, 4), "losses": losses}
         voice.emit("step", **said)
-        loggers.scalars(step.done, training_scalars(said))
+        loggers.scalars(step.done, training_scalars(step._asdict()))
 
     first = processes.rank == 0
     if first:

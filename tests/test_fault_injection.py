@@ -134,7 +134,7 @@ for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
 """
 
 
-@pytest.mark.parametrize("at", [int(part) for part in os.environ.get("IFC_TEST_CRASHES", "9,40").split(",")])
+@pytest.mark.parametrize("at", [int(part) for part in os.environ.get("IFC_TEST_CRASHES", "31").split(",")])
 def test_killed_between_two_writes(undisturbed: Road, tmp_path: Path, at: int) -> None:
     """The n-th time any process is about to rename, make or remove a file, it dies."""
     site = tmp_path / "site"
