@@ -288,7 +288,7 @@ def _machine(seat: Seat) -> dict[str, Any]:
 
 def _remove_drafts(trial_folder: Path) -> None:
     """Remove what a killed attempt had begun to write; the trial is ours alone."""
-    for pattern in (".*", "cells/*/.*", "attempts/.*"):
+    for pattern in (".*", "cells/*/.*", "attempts/.*", "attempts/*/.*"):
         for draft in trial_folder.glob(pattern):
             if draft.is_dir():
                 shutil.rmtree(draft, ignore_errors=True)
