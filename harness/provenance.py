@@ -65,7 +65,7 @@ EVALUATION_CODE = (
     "harness/memory.py",
     "harness/speed.py",
     "harness/stages.py",
-    "harness/training_record.py",
+    "harness/record_file.py",
     "harness/trial.py",
 )
 PACKAGES = (

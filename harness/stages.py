@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from harness.image_evaluation import evaluate_images
 from harness.loggers import Loggers, training_scalars
 from harness.memory import peak_memory
 from harness.provenance import determinism, git_state, gpu_driver, machine, now, packages
+from harness.record_file import read_record, write_record
 from harness.speed import time_videos
 from harness.train import LOSSES, WEIGHTS, Step, train
 from model import build_model
@@ -34,7 +34,6 @@ from model.checkpoint import load_weights, weights_metadata
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import segment_video
-from model.whole_file import whole_file
 
 
 class Emit(Protocol):
@@ -108,7 +107,7 @@ def train_model(
         "packages": packages(),
         **conditions(device),
     }
-    write_json(folder / "trial.json", record)
+    write_record(folder / "trial.json", record)
     return model
 
 
@@ -177,7 +176,7 @@ def evaluate_cell(
         "seconds": round(time.perf_counter() - started, 3),
         **conditions(device),
     }
-    write_json(folder / "metrics.json", record)
+    write_record(folder / "metrics.json", record)
     return percent
 
 
@@ -196,7 +195,7 @@ def time_cell(
         model, dataset, config, device, lambda done: voice.emit("pass", done=done), voice.check
     )
     seconds = {"seconds": round(time.perf_counter() - started, 3)}
-    write_json(folder / "speed.json", {**dataclasses.asdict(speed), **seconds, **conditions(device)})
+    write_record(folder / "speed.json", {**dataclasses.asdict(speed), **seconds, **conditions(device)})
 
 
 def count(config: TrialConfig, folder: Path, voice: Voice) -> None:
@@ -206,14 +205,14 @@ def count(config: TrialConfig, folder: Path, voice: Voice) -> None:
     voice.emit("stage", name=f"count T={window}")
     multiply_adds = count_encoder(config.model, config.flops.size, window)
     record = {"flops_g": multiply_adds / 1e9, "multiply_adds": multiply_adds}
-    write_json(folder / "flops.json", {**record, "counted": now(), **conditions(torch.device("cpu"))})
+    write_record(folder / "flops.json", {**record, "counted": now(), **conditions(torch.device("cpu"))})
 
 
 def record_loggers(path: Path, states: dict[str, str]) -> None:
     """Add to ``trial.json`` how each logger fared; what failed in an earlier process stays on record."""
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_record(path)
     failed = {name: state for name, state in record.get("loggers", {}).items() if state != "on"}
-    write_json(path, {**record, "loggers": {**record.get("loggers", {}), **states, **failed}})
+    write_record(path, {**record, "loggers": {**record.get("loggers", {}), **states, **failed}})
 
 
 @functools.cache
@@ -239,9 +238,3 @@ def conditions(device: torch.device) -> dict[str, Any]:
         **code_state(),
         **host,
     }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a small json file, whole or not at all."""
-    with whole_file(path) as draft:
-        draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")

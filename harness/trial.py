@@ -51,6 +51,7 @@ from harness.distributed import Processes
 from harness.loggers import LoggerName, open_loggers
 from harness.memory import is_out_of_memory, peak_memory
 from harness.provenance import code_versions
+from harness.record_file import read_training
 from harness.stages import (
     Voice,
     code_state,
@@ -62,7 +63,6 @@ from harness.stages import (
     train_model,
 )
 from harness.train import TrialInterruptedError
-from harness.training_record import read_training
 from model.errors import InputError
 
 FAILED_STATUS = 1

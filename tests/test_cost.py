@@ -184,11 +184,12 @@ def test_what_a_cell_takes_longer_for() -> None:
 def make_trial(results: Path, name: str, seconds: float, hardware: str = HARDWARE) -> Path:
     folder = results / "trials" / name
     (folder / "cells" / "c").mkdir(parents=True)
-    record = {"config": changed("train", steps=9), "hardware": hardware}
+    record = {"config": changed("train", steps=9), "hardware": hardware, "train_seconds": 9 * seconds}
     (folder / "trial.json").write_text(json.dumps(record))
     write_losses(folder / "losses.csv", [seconds] * 9)
     job = {"config": CONFIG, "cells": [{"key": "c", "config": CONFIG}], "device": "cpu"}
-    (folder / "train_evaluate.job.json").write_text(json.dumps(job))
+    (folder / "attempts" / "0001").mkdir(parents=True)
+    (folder / "attempts" / "0001" / "job.json").write_text(json.dumps(job))
     metrics = {"seconds": 10 * seconds, "hardware": hardware, "data_checksum": "abcdef"}
     (folder / "cells" / "c" / "metrics.json").write_text(json.dumps(metrics))
     return folder
@@ -257,7 +258,7 @@ def test_damaged_records_are_no_measurements(tmp_path: Path) -> None:
         folder = make_trial(tmp_path, name, 1.0)
         (folder / "trial.json").write_text(text)
         (folder / "cells" / "c" / "metrics.json").write_text('{"seconds": -1}')
-        (folder / "train_evaluate.job.json").write_text('{"cells": [3, {"key": "c"}]}')
+        (folder / "attempts" / "0001" / "job.json").write_text('{"cells": [3, {"key": "c"}]}')
     times = Timings(tmp_path, HARDWARE, "cpu")
     times.read([training_shape(CONFIG), evaluation_shape(CONFIG, "train_evaluate")])
     assert times.pace(training_shape(CONFIG)) == UNKNOWN

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 from harness.command_line import harness_command
 from harness.engine.manifest import load_manifests, manifest, only
 from harness.engine.plan import Options, make_plan
+from harness.engine.runners import RunnerId
 from harness.provenance import git_state
 from harness.show.find import find_trial
 from harness.store import write_row
@@ -141,15 +143,11 @@ def test_states_of_a_trial_that_fails_and_runs_again(
     results = ["--results", str(planned.results)]
     assert record_of(capsys, planned, trial.key)["state"] == {"training": "pending", "cells": {"pending": 2}}
 
-    owner = {
-        "runner": "r1",
-        "host": "box",
-        "pid": 7,
-        "since": "2026-01-01T00:00:00+00:00",
-        "executor": "local",
-    }
+    here = replace(RunnerId.of_this_process(), runner="r1", host="box")
+    owner = {**asdict(here), "since": "2026-01-01T00:00:00+00:00", "executor": "local"}
     owner |= {"stage": "train_evaluate", "cells": [first, second]}
     outcome = {"state": "oom", "error": "killed: out of memory", "log_tail": "one\ntwo", "seconds": 1800.0}
+    outcome |= {"training": True, "cells": [first, second]}
     attempt(planned, trial.key, 1, owner=owner, outcome={**outcome, "peak_memory_gb": 16.5, "devices": 2})
     row = {"schema_version": 2, "sweep": "micro", "cell": first, "status": "oom", "error": "killed: memory"}
     write_row(plan.rows, {**row, **dict(trial.cells[0].varied)})
@@ -168,10 +166,18 @@ def test_states_of_a_trial_that_fails_and_runs_again(
         progress={"name": "train", "done": 5, "steps": STEPS, "loss": 1.25},
     )
     (planned.results / "runners").mkdir()
-    (planned.results / "runners" / "r1.beat").write_text("3")
+    (planned.results / "runners" / "r1.json").write_text(json.dumps({**asdict(here), "beat": 3}))
     assert record_of(capsys, planned, trial.key)["state"] == {"training": "running", "cells": {"running": 2}}
     out = told(capsys, trial.key, *results)[1]
     assert f"attempt 0002: train, step 5/{STEPS}, loss 1.25, its runner's last beat " in out
+
+    # Its runner is killed: nobody is at it any more, and nobody says so.
+    dead = {**owner, "process_started": 1}
+    progress = {"name": "train", "done": 7, "steps": STEPS}
+    attempt(planned, trial.key, 3, owner=dead, progress=progress)
+    interrupted = {"training": "interrupted", "cells": {"interrupted": 2}}
+    assert record_of(capsys, planned, trial.key)["state"] == interrupted
+    assert f"attempt 0003: train, step 7/{STEPS}, its runner is gone" in told(capsys, trial.key, *results)[1]
 
 
 def finish(road: Road, key: str, cells: list[str], **conditions: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.engine.runners import Observer, RunnerId
 from harness.provenance import now
-from model.whole_file import whole_file
+from harness.record_file import read_record, write_record
 
 FOLDER = "attempts"
 LOG_LINES = 20
@@ -42,23 +42,27 @@ class Attempt:
 
     def owner(self) -> dict[str, Any]:
         """Who tries what: the runner's fields, ``stage``, ``cells``, ``executor``, ``since``."""
-        return _read(self.folder / "owner.json")
+        return read_record(self.folder / "owner.json")
+
+    def job(self) -> dict[str, Any]:
+        """What its process was told; empty before it was."""
+        return read_record(self.folder / "job.json")
 
     def progress(self) -> dict[str, Any]:
         """How far it is; empty before the first sign."""
-        return _read(self.folder / "progress.json")
+        return read_record(self.folder / "progress.json")
 
     def outcome(self) -> dict[str, Any] | None:
         """How it ended; None while it is open."""
-        return _read(self.folder / "outcome.json") or None
+        return read_record(self.folder / "outcome.json") or None
 
     def write_progress(self, progress: dict[str, Any]) -> None:
         """Replace what :meth:`progress` tells."""
-        _write(self.folder / "progress.json", progress)
+        write_record(self.folder / "progress.json", progress)
 
     def close(self, outcome: dict[str, Any]) -> None:
         """Say how it ended; the last thing its owner writes."""
-        _write(self.folder / "outcome.json", outcome)
+        write_record(self.folder / "outcome.json", outcome)
 
     def is_last(self) -> bool:
         """Whether nobody has taken the trial over."""
@@ -134,17 +138,3 @@ def claim(
 
 def _name(number: int) -> str:
     return f"{number:04d}"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The record in a file; empty where it is missing, or damaged by a failing disk."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    with whole_file(file) as draft:
-        draft.write_text(json.dumps(content, indent=1), encoding="utf-8")

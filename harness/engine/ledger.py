@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.engine.attempts import Attempt, attempts_of
@@ -76,6 +76,47 @@ class Ledger(CellStates[Plan]):
                 self._write_row(trial, cell, state, _failure(attempt))
                 self.told[cell.key] = attempt.number
 
+    def unclosed(self, trial: Trial) -> Attempt | None:
+        """The trial's last attempt if nobody has said how it ended."""
+        attempts = attempts_of(self.plan.trial_folder(trial))
+        return attempts[-1] if attempts and attempts[-1].outcome() is None else None
+
+    def close_for_memory(self, trial: Trial, attempt: Attempt, error: str, observer: Observer) -> None:
+        """A scheduler has ended an attempt for want of memory: that is a result, and has a row.
+
+        Any other sudden end (node lost, time limit) says nothing about the trial: it counts as interrupted.
+        """
+        owner = attempt.owner()
+        attempt.close(
+            {
+                "state": "oom",
+                "error": error,
+                "input_error": False,
+                "training": self.plan.trains and not self.plan.is_trained(trial),
+                "cells": owner.get("cells", []),
+                "log_tail": attempt.last_log_lines(),
+                "started": owner.get("since"),
+                "finished": now(),
+            }
+        )
+        self.update(trial, observer)
+
+    def part(self, trial: Trial) -> Ledger:
+        """What another machine needs of one trial: a plan of thousands is not sent thousands of times.
+
+        The results' path holds wherever it arrives.
+        """
+        keys = {cell.key for cell in trial.cells}
+        options = replace(self.plan.options, results=self.plan.options.results.resolve())
+        return replace(
+            self,
+            plan=replace(self.plan, options=options, trials=(trial,), chosen=(trial,)),
+            status={key: status for key, status in self.status.items() if key in keys},
+            forgiven={key: number for key, number in self.forgiven.items() if key == trial.key},
+            told={key: number for key, number in self.told.items() if key in keys},
+            odd=[],
+        )
+
     def _measurements(self, trial: Trial, cell: Cell) -> dict[str, Any] | None:
         """What the cell's files say, None while one is missing."""
         records = [self.plan.record(trial, cell, stage) for stage in self.plan.stages]
@@ -139,7 +180,7 @@ def spent(attempts: list[Attempt]) -> dict[str, Any]:
         owner, outcome = attempt.owner(), attempt.outcome() or {}
         until = outcome.get("finished") or attempt.progress().get("at") or owner["since"]
         seconds = outcome.get("seconds") or seconds_between(owner["since"], until)
-        hours += device_hours(seconds, owner.get("processes", 1))
+        hours += device_hours(seconds, outcome.get("devices") or owner.get("processes", 1))
     most = max(attempt.owner().get("processes", 1) for attempt in training)
     began = training[0].owner()["since"]
     return {"device_hours": round(hours, 6), "train_processes": most, "train_started": began}

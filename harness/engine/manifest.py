@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from harness.engine.choice import spelled
 from harness.engine.initial_weights import FOLDER_VARIABLE
 from harness.engine.plan import TAKEN, Plan
+from harness.engine.trial_files import TrialFiles
 from harness.provenance import code_versions, now
+from harness.record_file import read_record, write_record
 from harness.sweep import Trial, is_evaluation_key
-from model.whole_file import whole_file
+from harness.sweep_file import Measure
 
 MANIFEST = "_plan.json"
 
@@ -74,6 +77,29 @@ class Manifest(_Record):
         return f"{self._folder.parent.name}/{self._folder.name}"
 
 
+@dataclass(frozen=True)
+class PlannedFiles(TrialFiles):
+    """The files of a sweep that was planned by an earlier run."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def results(self) -> Path:
+        """The results folder."""
+        return self.folder
+
+    @property
+    def rows(self) -> Path:
+        """Folder of the parquet rows."""
+        return self.manifest.folder
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """What the sweep measures."""
+        return cast(Sequence[Measure], self.manifest.measure)
+
+
 def manifest(plan: Plan) -> dict[str, Any]:
     """What ``_plan.json`` holds of a plan; folders found through environment variables are spelled out."""
     options = plan.options
@@ -103,15 +129,10 @@ def write_manifest(plan: Plan) -> None:
     """Leave the plan's manifest beside its rows, unless it is there already."""
     file = plan.rows / MANIFEST
     content = manifest(plan)
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found | {"written": None} == json.loads(json.dumps(content)) | {"written": None}:
-            return
-    except (OSError, ValueError, TypeError):
-        pass  # none yet, or damaged: it is written anew
+    if read_record(file) | {"written": None} == json.loads(json.dumps(content)) | {"written": None}:
+        return
     plan.rows.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as draft:
-        draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_record(file, content)
 
 
 def _trial(trial: Trial, keys: list[str], varied: tuple[str, ...]) -> dict[str, Any]:

@@ -15,11 +15,8 @@ from harness.data.benchmarks import BENCHMARKS
 from harness.data.source import DataSource, NoDataNamedError, absent_data, find_data
 from harness.engine.choice import choose
 from harness.engine.initial_weights import InitialWeights, find_initial_weights
-from harness.engine.states import FAILURES as FAILURES
-from harness.engine.trial_files import RECORDS as RECORDS
-from harness.engine.trial_files import STAGES as STAGES
-from harness.engine.trial_files import Stage as Stage
-from harness.engine.trial_files import TrialFiles
+from harness.engine.states import FAILURES
+from harness.engine.trial_files import Stage, TrialFiles
 from harness.grid import Grid
 from harness.loggers import check_installed, check_names
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version

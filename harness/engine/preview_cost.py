@@ -18,12 +18,12 @@ from harness.engine.timings import (
     Shape,
     Timings,
     evaluation_shape,
-    read_trial,
     steps_kept,
     train_device_seconds,
     training_shape,
 )
 from harness.provenance import hardware
+from harness.record_file import read_training
 from harness.sweep import Trial
 
 MOST_LINES = 40
@@ -261,7 +261,7 @@ def _spent(plan: Plan, trials: Sequence[Trial]) -> list[str]:
     spent: dict[str, list[float]] = defaultdict(list)
     folders = trial_folders(plan)
     for trial in trials:
-        record = read_trial(plan.trial_folder(trial)) if trial.key in folders else None
+        record = read_training(plan.trial_folder(trial)) if trial.key in folders else None
         if record is not None:
             unit, seconds = train_device_seconds(record)
             spent[unit].append(seconds)

@@ -27,8 +27,8 @@ from harness.engine.plan import Plan
 from harness.engine.preview_cost import Shapes, needed_shapes, own_trials, timings_for, training_name
 from harness.engine.timings import CostOptions, Shape, Timings
 from harness.provenance import PROJECT, now
+from harness.record_file import write_record
 from harness.sweep import Trial, initial_stem
-from model.whole_file import whole_file
 
 LIMIT_S = 600.0
 """A probe that takes longer is ended; its pace stays unknown."""
@@ -181,8 +181,7 @@ def _keep(timings: Timings, shape: Shape, record: dict[str, Any], plan: Plan) ->
     path = timings.probe_file(shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"status": "done", **record, "kind": shape.kind, "hardware": timings.hardware, "probed": now()}
-    with whole_file(path) as draft:
-        draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+    write_record(path, content)
 
 
 def _is_stand_in(plan: Plan) -> bool:

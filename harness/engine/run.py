@@ -19,11 +19,12 @@ from rich.console import Console
 from harness.engine.executors import make_executor
 from harness.engine.ledger import Ledger
 from harness.engine.manifest import write_manifest
-from harness.engine.plan import FAILURES, Options, Plan
+from harness.engine.plan import Options, Plan
 from harness.engine.processes import Limits
 from harness.engine.progress import WorkLeft, show
 from harness.engine.runners import Observer
 from harness.engine.seats import cores, device_of, visible_gpus
+from harness.engine.states import FAILURES
 from harness.engine.work import Work
 from harness.loggers import check_names
 from harness.store import set_aside

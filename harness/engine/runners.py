@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from harness.record_file import read_record
+
 BEAT_SECONDS = 4.0
 SILENCE_SECONDS = 60.0
 """A runner elsewhere whose beat stands still this long is dead; its trials are taken over."""
@@ -115,11 +117,8 @@ class Observer:
         return now - self._seen[runner.runner][1] < self._silence_seconds
 
     def _last_beat(self, runner: str) -> int | None:
-        try:
-            record = json.loads((self._folder / f"{runner}.json").read_text(encoding="utf-8"))
-            return int(record["beat"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        beat = read_record(self._folder / f"{runner}.json").get("beat")
+        return beat if isinstance(beat, int) else None
 
 
 @functools.cache
@@ -159,8 +158,8 @@ def _bury_the_dead(folder: Path) -> None:
     """Remove the beats that killed runners of this place left; nothing is judged by them."""
     for file in folder.glob("*.json"):
         try:
-            runner = RunnerId.from_record(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # of another version, or gone in the meantime
+            runner = RunnerId.from_record(read_record(file))
+        except KeyError:
+            continue  # of another version, half written, or gone in the meantime
         if runner.place == this_place() and _process(runner.pid) != (True, runner.process_started):
             file.unlink(missing_ok=True)

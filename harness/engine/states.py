@@ -93,13 +93,13 @@ class CellStates(Generic[Files]):
                     return "running", attempt
                 if meant:
                     return "interrupted", attempt
-            elif outcome["state"] == "interrupted":
+            elif outcome.get("state") == "interrupted":
                 if meant:
                     return "interrupted", attempt
-            elif outcome["state"] in FAILURES and attempt.number > self.forgiven.get(trial.key, 0):
+            elif outcome.get("state") in FAILURES and attempt.number > self.forgiven.get(trial.key, 0):
                 # A training that fails, fails for every cell, also for those of other sweeps.
-                for_all = outcome["training"] and not self.plan.is_trained(trial)
-                if for_all or cell.key in outcome["cells"]:
+                for_all = outcome.get("training") and not self.plan.is_trained(trial)
+                if for_all or cell.key in outcome.get("cells", ()):
                     return outcome["state"], attempt
         return None
 

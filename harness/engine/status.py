@@ -15,39 +15,14 @@ from rich.console import Console
 from tabulate import tabulate
 
 from harness.engine.attempts import Attempt, attempts_of, is_open
-from harness.engine.manifest import Manifest, ManifestTrial, load_manifests
+from harness.engine.manifest import Manifest, ManifestTrial, PlannedFiles, load_manifests
 from harness.engine.processes import duration
 from harness.engine.runners import Observer
 from harness.engine.states import FAILURES, STATES, CellStates, State
-from harness.engine.trial_files import TrialFiles
 from harness.provenance import code_versions
-from harness.sweep_file import Measure
 from model.errors import InputError
 
 WATCH_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class PlannedFiles(TrialFiles):
-    """The files of a sweep that was planned by an earlier run."""
-
-    folder: Path
-    manifest: Manifest
-
-    @property
-    def results(self) -> Path:
-        """The results folder."""
-        return self.folder
-
-    @property
-    def rows(self) -> Path:
-        """Folder of the parquet rows."""
-        return self.manifest.folder
-
-    @property
-    def measures(self) -> Sequence[Measure]:
-        """What the sweep measures."""
-        return cast(Sequence[Measure], self.manifest.measure)
 
 
 @dataclass(frozen=True)
@@ -200,11 +175,9 @@ def _paces(files: PlannedFiles, manifest: Manifest) -> list[float]:
     """Seconds per step of the sweep's finished trainings."""
     found = []
     for trial in manifest.trials:
-        try:
-            record = json.loads((files.trial_folder(trial) / "trial.json").read_text(encoding="utf-8"))
+        record = files.training(trial)
+        if record is not None:
             found.append(float(record["train_seconds"]) / trial.steps)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
     return found
 
 

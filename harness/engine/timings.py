@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.engine.attempts import Attempt, attempts_of
 from harness.engine.cost import UNKNOWN, Pace
 from harness.provenance import EVALUATION_CODE, TRAINING_CODE, code_version
+from harness.record_file import read_record, read_training
 from model.errors import InputError
 
 Kind = Literal["train", "train_evaluate", "time"]
@@ -145,7 +147,7 @@ class Timings:
 
     def is_settled(self, shape: Shape) -> bool:
         """Whether a probe would tell nothing new."""
-        record = _json(self.probe_file(shape)) or {}
+        record = read_record(self.probe_file(shape))
         return self.pace(shape).origin != "unknown" or record.get("status") == "done"
 
     def _stated(self, shape: Shape) -> float | None:
@@ -154,8 +156,8 @@ class Timings:
         return self.options.evaluation_seconds
 
     def _probed(self, shape: Shape) -> Pace:
-        record = _json(self.probe_file(shape))
-        if record is None:
+        record = read_record(self.probe_file(shape))
+        if not record:
             return UNKNOWN
         note = str(record.get("note", ""))
         if record.get("status") == "oom":
@@ -166,11 +168,11 @@ class Timings:
     def _seconds(self, folder: Path, shape: Shape, cell: str | None) -> float | None:
         """What a trial's folder holds of a training step, or of a cell, on this hardware."""
         if shape.kind == "train":
-            trained = read_trial(folder)
+            trained = read_training(folder)
             if trained is None:
                 return self._interrupted(folder)
             return step_seconds(folder / "losses.csv") if trained.get("hardware") == self.hardware else None
-        record = _json(folder / "cells" / str(cell) / FILES[shape.kind]) or {}
+        record = read_record(folder / "cells" / str(cell) / FILES[shape.kind])
         if record.get("hardware") != self.hardware:
             return None
         # Scored on other data, a cell takes another time.
@@ -179,20 +181,16 @@ class Timings:
 
     def _interrupted(self, folder: Path) -> float | None:
         """The pace of the newest attempt at an unfinished training."""
-        for attempt in sorted(folder.glob("attempts/*"), reverse=True):
-            job, progress = _json(attempt / "job.json"), _json(attempt / "progress.json")
-            if job is not None and progress is not None and self._is_here(attempt, job):
-                seconds = _positive(progress.get("seconds_per_step"))
-                if seconds is not None:
-                    return seconds
+        for attempt in reversed(attempts_of(folder)):
+            seconds = _positive(attempt.progress().get("seconds_per_step"))
+            if seconds is not None and self._is_here(attempt):
+                return seconds
         return None
 
     def _works(self, folder: Path, wanted: Set[Shape]) -> Iterator[tuple[Shape, str | None]]:
         """The training and the cells of a trial that is not of this plan, by what its jobs were told."""
-        jobs = [
-            _json(path) or {} for path in (*folder.glob("*.job.json"), *folder.glob("attempts/*/job.json"))
-        ]
-        configs = [found.get("config") for found in (read_trial(folder) or {}, *jobs)]
+        jobs = [attempt.job() for attempt in attempts_of(folder)]
+        configs = [found.get("config") for found in (read_training(folder) or {}, *jobs)]
         config = next((found for found in configs if isinstance(found, dict)), None)
         if config is not None and training_shape(config) in wanted:
             yield training_shape(config), None
@@ -204,12 +202,12 @@ class Timings:
                 shapes = [evaluation_shape(config, kind) for kind in FILES]
                 yield from ((shape, key) for shape in shapes if shape in wanted)
 
-    def _is_here(self, attempt: Path, job: dict[str, Any]) -> bool:
+    def _is_here(self, attempt: Attempt) -> bool:
         """Whether an attempt ran on this hardware, by its own word or on this very host and device."""
-        owner = _json(attempt / "owner.json") or {}
+        owner = attempt.owner()
         if "hardware" in owner:
             return bool(owner["hardware"] == self.hardware)
-        kind = str(job.get("device", "auto")).partition(":")[0]
+        kind = str(attempt.job().get("device", "auto")).partition(":")[0]
         return owner.get("host") == platform.node() and kind in ("auto", self.device.partition(":")[0])
 
 
@@ -244,7 +242,7 @@ def steps_kept(folder: Path, steps: int, checkpoint_every: int) -> int:
     """Steps of an unfinished training that its checkpoint surely holds, by what its attempts last told."""
     if not (folder / "checkpoint.pt").is_file():
         return 0
-    told = [_json(path) or {} for path in folder.glob("attempts/*/progress.json")]
+    told = [attempt.progress() for attempt in attempts_of(folder)]
     done = [found["done"] for found in told if found.get("steps") == steps and _is_count(found.get("done"))]
     kept = min(max(done, default=0), steps)
     return kept - kept % checkpoint_every
@@ -257,11 +255,6 @@ def train_device_seconds(record: dict[str, Any]) -> tuple[Literal["GPU", "core"]
     if str(record.get("device")).startswith("cuda"):
         return "GPU", seconds
     return "core", seconds * _whole(record.get("threads"))
-
-
-def read_trial(folder: Path) -> dict[str, Any] | None:
-    """``trial.json`` of a folder; None where there is none that can be read."""
-    return _json(folder / "trial.json")
 
 
 def _whole(value: object) -> int:
@@ -277,14 +270,6 @@ def _positive(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return float(value) if math.isfinite(value) and value > 0 else None
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _hash(content: Any) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from harness.record_file import read_record, read_training
 from harness.sweep_file import Measure
-from harness.training_record import read_training
 
 Stage = Literal["train_evaluate", "time", "count"]
 
@@ -94,12 +93,8 @@ class TrialFiles(ABC):
 
     def record(self, trial: TrialKeys, cell: CellKey, stage: Stage) -> dict[str, Any] | None:
         """What a stage left of a cell; None where it is missing or damaged."""
-        file = RECORDS[stage].file
-        try:
-            found: dict[str, Any] = json.loads(self.cell_file(trial, cell, file).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) and RECORDS[stage].column in found else None
+        found = read_record(self.cell_file(trial, cell, RECORDS[stage].file))
+        return found if RECORDS[stage].column in found else None
 
     def measured_columns(self) -> list[str]:
         """Columns that a finished row has numbers in."""

@@ -9,16 +9,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.engine.attempts import Attempt, claim
 from harness.engine.ledger import Ledger
-from harness.engine.plan import FAILURES, RECORDS, Stage
 from harness.engine.processes import Command, Ended, Limits, supervise
 from harness.engine.runners import SILENCE_SECONDS, Observer, Runner
 from harness.engine.seats import Seat, cores, on_this_machine
+from harness.engine.states import FAILURES
+from harness.engine.trial_files import RECORDS, Stage
 from harness.provenance import code_versions, hardware, machine, now
 from harness.sweep import Cell, Trial
 from model.errors import InputError
@@ -53,6 +54,10 @@ class Work:
     loggers: tuple[str, ...] = ()
     code: tuple[str, str] = field(default_factory=code_versions)
     """Of training and evaluation, as it was when the run was planned"""
+
+    def part(self, trial: Trial) -> Work:
+        """What the job of one trial needs on another machine."""
+        return replace(self, ledger=self.ledger.part(trial), data=self.data.resolve())
 
 
 @dataclass

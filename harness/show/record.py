@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import statistics
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from harness.engine.plan import RECORDS, STAGES
+from harness.engine.attempts import attempts_of, is_open
+from harness.engine.ledger import spent
+from harness.engine.manifest import PlannedFiles
+from harness.engine.runners import FOLDER as RUNNERS
+from harness.engine.runners import Observer
+from harness.engine.states import CellStates, State
+from harness.engine.trial_files import RECORDS
+from harness.record_file import read_record
 from harness.show.find import Found
 from harness.show.repeat import repeat
 from harness.store import METRIC_COLUMNS, read_rows
@@ -29,10 +35,11 @@ Json = dict[str, Any]
 def gather(found: Found, results: Path) -> Json:
     """Everything about a trial; what is not there is None, empty or left out."""
     folder = results / "trials" / found.key
-    trial = _read(folder / "trial.json")
-    attempts = _attempts(folder, results)
+    trial, observer = read_record(folder / "trial.json"), Observer(results)
+    attempts, states = _attempts(folder, results, observer), _states(found, results, observer)
+    cost = spent(attempts_of(folder))
     notes: list[str] = []
-    cells = [_cell(key, found, folder, attempts, notes) for key in _cell_keys(found, folder)]
+    cells = [_cell(key, found, folder, states, notes) for key in _cell_keys(found, folder)]
     records = sorted((cell["conditions"] for cell in cells if cell["conditions"]), key=lambda r: r["at"])
     return {
         "trial": found.key,
@@ -56,20 +63,13 @@ def gather(found: Found, results: Path) -> Json:
             "packages": trial.get("packages", {}),
             "loggers": trial.get("loggers", {}),
         },
-        "cost": _cost(trial, attempts),
+        "cost": _cost(trial, attempts, cost),
         "files": _files(folder),
         "notes": notes,
-        "repeat": dataclasses.asdict(repeat(found, [*([trial] if trial else []), *records])),
+        "repeat": dataclasses.asdict(
+            repeat(found, [*([trial] if trial else []), *records], cost.get("train_processes", 1))
+        ),
     }
-
-
-def _read(path: Path) -> Json:
-    """A json file of ours; empty where it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _sweep(manifest: Any, trial: Any) -> Json:
@@ -80,8 +80,7 @@ def _sweep(manifest: Any, trial: Any) -> Json:
 
 def _config(folder: Path, trial: Json) -> Json | None:
     """Of the finished training, or what the last try was told."""
-    told = [*sorted(folder.glob("*.job.json")), *sorted(folder.glob("attempts/*/job.json"))]
-    for record in [trial, *(_read(path) for path in reversed(told))]:
+    for record in [trial, *(attempt.job() for attempt in reversed(attempts_of(folder)))]:
         if isinstance(record.get("config"), dict):
             return dict(record["config"])
     return None
@@ -90,15 +89,17 @@ def _config(folder: Path, trial: Json) -> Json | None:
 # ------------------------------------------------------------------------------------------------ attempts
 
 
-def _attempts(folder: Path, results: Path) -> list[Json]:
-    """Every try at a stage, oldest first: who, when, how it ended; of a running one, how far it is."""
+def _attempts(folder: Path, results: Path, observer: Observer) -> list[Json]:
+    """Every try at a stage, oldest first: who, when, how it ended; of one without an end, how far it came."""
     found = []
-    for place in sorted(path for path in folder.glob("attempts/*") if path.is_dir()):
-        owner, outcome = _read(place / "owner.json"), _read(place / "outcome.json")
-        attempt = {"attempt": place.name, **owner, "state": "running", **outcome}
-        if not outcome:
-            attempt["progress"] = _read(place / "progress.json") or None
-            attempt["last_beat_seconds"] = _age(results / "runners" / f"{owner.get('runner')}.beat")
+    for each in attempts_of(folder):
+        owner, outcome = each.owner(), each.outcome()
+        state = "running" if is_open(each, observer) else "interrupted"
+        attempt = {"attempt": each.folder.name, **owner, "state": state, **(outcome or {})}
+        if outcome is None:
+            attempt["progress"] = each.progress() or None
+        if state == "running":
+            attempt["last_beat_seconds"] = _age(results / RUNNERS / f"{owner['runner']}.json")
         found.append(attempt)
     return found
 
@@ -129,24 +130,28 @@ def _cell_keys(found: Found, folder: Path) -> list[str]:
     return list(dict.fromkeys([*planned, *sorted(path.name for path in folder.glob("cells/*"))]))
 
 
-def _cell(key: str, found: Found, folder: Path, attempts: list[Json], notes: list[str]) -> Json:
+def _states(found: Found, results: Path, observer: Observer) -> dict[str, list[State]]:
+    """Where each cell of the trial stands, in each sweep that needs it."""
+    states: dict[str, list[State]] = {}
+    for use in found.uses:
+        known = CellStates(PlannedFiles(results, use.manifest))
+        known.reread(use.trial)
+        for cell, state in known.states(use.trial, observer).items():
+            states.setdefault(cell, []).append(state)
+    return states
+
+
+def _cell(key: str, found: Found, folder: Path, states: dict[str, list[State]], notes: list[str]) -> Json:
     """State, numbers and conditions of one evaluation."""
     files = [record.file for record in RECORDS.values()]
-    records = {name: _read(folder / "cells" / key / name) for name in files}
+    records = {name: read_record(folder / "cells" / key / name) for name in files}
     whole: Json = {}
     for record in records.values():
         whole |= record
     uses = [use for use in found.uses if any(cell.key == key for cell in use.trial.cells)]
     row = _row(key, [use.manifest.folder for use in uses], notes)
-    needed = {RECORDS[STAGES[measure]].column for use in uses for measure in use.manifest.measure}  # type: ignore[index]
-    tries = [attempt for attempt in attempts if key in attempt.get("cells", [key])]
-    last = tries[-1]["state"] if tries else "pending"
-    if row.get("status") == "done" or (not row and needed and needed <= whole.keys()):
-        state = "done"
-    elif last == "running":
-        state = "running"
-    else:
-        state = str(row.get("status") or (last if last != "done" else "pending"))
+    said = states.get(key, [])
+    state = "done" if "done" in said or (not uses and whole) else next(iter(said), "pending")
     made = whole.get("evaluated") or whole.get("counted")
     conditions = {name: whole.get(name) for name in CONDITIONS} | {"at": made} if made else None
     varied = next((cell.varied for use in uses for cell in use.trial.cells if cell.key == key), {})
@@ -203,22 +208,14 @@ def _training(folder: Path, trial: Json) -> Json:
     }
 
 
-def _cost(trial: Json, attempts: list[Json]) -> Json:
-    """Of the training alone, and of all tries, with those that came to nothing."""
-    ended = [attempt for attempt in attempts if isinstance(attempt.get("seconds"), int | float)]
-    hours = sum(attempt["seconds"] * (_count(attempt.get("devices"))) / 3600 for attempt in ended)
+def _cost(trial: Json, attempts: list[Json], cost: Json) -> Json:
+    """Of the training's steps, and of all tries, with those that came to nothing."""
     return {
         "train_seconds": trial.get("train_seconds"),
-        "train_processes": trial.get("train_processes"),
+        "train_processes": cost.get("train_processes"),
         "attempts": len(attempts),
-        "all_attempts_seconds": round(sum(attempt["seconds"] for attempt in ended), 3) if ended else None,
-        "all_attempts_device_hours": round(hours, 6) if ended else None,
+        "all_attempts_device_hours": cost.get("device_hours"),
     }
-
-
-def _count(devices: Any) -> int:
-    """Devices of a try: a number, or their names."""
-    return devices if isinstance(devices, int) else max(1, len(devices or ()))
 
 
 def _files(folder: Path) -> list[Json]:

@@ -22,19 +22,19 @@ class Repeat:
     warnings: list[str] = field(default_factory=list)
 
 
-def repeat(found: Found, records: Iterable[Mapping[str, Any]]) -> Repeat:
+def repeat(found: Found, records: Iterable[Mapping[str, Any]], processes: int = 1) -> Repeat:
     """How to repeat a trial.
 
     Args:
         records: what its training and its evaluations left (``trial.json``, ``metrics.json``, ...), in the
             order of time. Where they ran at different commits, the sweep is run at each: a training whose
             code did not change since is kept.
+        processes: that shared the training; sums in another order round differently.
     """
     if not found.uses:
         return Repeat(warnings=["no sweep's _plan.json names this trial: its command is not known"])
     use = found.uses[0]
-    records = list(records)
-    run = sweep_command(use, max((int(record.get("train_processes") or 1) for record in records), default=1))
+    run = sweep_command(use, processes)
     commands: list[str] = []
     warnings: list[str] = []
     commits: list[str] = []
@@ -62,11 +62,7 @@ def repeat(found: Found, records: Iterable[Mapping[str, Any]]) -> Repeat:
 
 
 def sweep_command(use: Use, processes: int = 1) -> str:
-    """``run_sweep.py`` for this one trial, quoted for a shell.
-
-    Args:
-        processes: that shared the training; sums in another order round differently.
-    """
+    """``run_sweep.py`` for this one trial, quoted for a shell."""
     manifest = use.manifest
     words = ["python", "run_sweep.py", manifest.sweep_file, "--scale", manifest.scale_argument]
     options = {"--data": manifest.data, "--split": manifest.split, "--weights": manifest.weights}

@@ -89,7 +89,7 @@ def _state(record: Json, say: Sections) -> None:
     heads = ["attempt", *(key.replace("_", " ") for key in keys)]
     say.table([[a["attempt"], *(a.get(key) for key in keys)] for a in attempts], heads)
     for attempt in attempts:
-        if attempt["state"] == "running":
+        if attempt["state"] == "running" or attempt.get("progress"):
             say.line(f"attempt {attempt['attempt']}: {_how_far(attempt)}")
         elif attempt.get("error"):
             say.line(f"attempt {attempt['attempt']}: {attempt['error']}")
@@ -117,9 +117,7 @@ def _how_far(attempt: Json) -> str:
     if isinstance(progress.get("seconds_per_step"), int | float):
         parts.append(f"{progress['seconds_per_step']:.3g} s a step")
     beat = attempt.get("last_beat_seconds")
-    parts.append(
-        "its runner left no sign of life" if beat is None else f"its runner's last beat {beat:g} s ago"
-    )
+    parts.append("its runner is gone" if beat is None else f"its runner's last beat {beat:g} s ago")
     return ", ".join(parts)
 
 

@@ -8,10 +8,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.engine.plan import FAILURES, Options, Stage
+from harness.engine.plan import Options
 from harness.engine.progress import TrialProgress
 from harness.engine.runners import Observer, Runner
 from harness.engine.seats import Seat, Seats, timing_seat
+from harness.engine.states import FAILURES
+from harness.engine.trial_files import Stage
 from harness.engine.work import ALONE, LOOK_SECONDS, Station, Work, attempt_stage
 from harness.sweep import Trial
 

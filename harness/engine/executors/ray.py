@@ -16,19 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.engine.attempts import attempts_of
 from harness.engine.executors.local import TRIES
 from harness.engine.plan import Options
 from harness.engine.progress import TrialProgress
 from harness.engine.ray.resources import Resources, read_resources
-from harness.engine.ray.task import STOP_SECONDS, perform, task_of
+from harness.engine.ray.task import STOP_SECONDS, Task, perform
 from harness.engine.runners import Observer, Runner
 from harness.engine.seats import cores, device_of, visible_gpus
 from harness.engine.states import FAILURES
 from harness.engine.trial_files import Stage
 from harness.engine.watch import Watcher
 from harness.engine.work import ALONE, LOOK_SECONDS, Work
-from harness.provenance import now
 from harness.sweep import Trial
 from model.errors import InputError
 
@@ -198,7 +196,7 @@ class Submit:
             "max_retries": self.max_retries,
             "name": f"{trial.label()} {trial.key}",
         }
-        task = task_of(self.work, trial, self.stages, self.device, self.driver, Path.cwd())
+        task = Task(self.work.part(trial), trial, self.stages, self.device, self.driver, Path.cwd())
         return self.ray.remote(perform).options(**options).remote(task)
 
 
@@ -304,28 +302,9 @@ class Round:
 
     def _close_as_oom(self, trial: Trial, said: str) -> None:
         """Ray has ended the task again and again for want of memory on its node: a result."""
-        attempts = attempts_of(self.ledger.plan.trial_folder(trial))
-        if not attempts or attempts[-1].outcome() is not None:
-            return
-        attempt, owner = attempts[-1], attempts[-1].owner()
-        attempt.close(
-            {
-                "state": "oom",
-                "error": f"ended by Ray: {said}"[:500],
-                "input_error": False,
-                "training": self.ledger.plan.trains and not self.ledger.plan.is_trained(trial),
-                "cells": owner.get("cells", []),
-                "log_tail": attempt.last_log_lines(),
-                "started": owner.get("since"),
-                "finished": now(),
-                "seconds": None,
-                "devices": None,
-                "peak_memory_gb": None,
-                "peak_memory_kind": None,
-                "machine": {},
-            }
-        )
-        self.ledger.update(trial, self.observer)
+        attempt = self.ledger.unclosed(trial)
+        if attempt is not None:
+            self.ledger.close_for_memory(trial, attempt, f"ended by Ray: {said}"[:500], self.observer)
 
     def _end_all(self) -> None:
         """Ask every task to end and wait for it, not for ever."""

@@ -6,7 +6,6 @@ same command attaches to the jobs that live and submits what no job covers.
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import shutil
 import time
@@ -18,15 +17,16 @@ from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
-from harness.engine.ledger import Ledger
-from harness.engine.plan import Options, Stage
+from harness.engine.attempts import is_open
+from harness.engine.plan import Options
 from harness.engine.progress import TrialProgress
 from harness.engine.runners import SILENCE_SECONDS, Observer
-from harness.engine.slurm.endings import KILLED_FOR_MEMORY, close_for_memory, left_open, read_ending
+from harness.engine.slurm.endings import KILLED_FOR_MEMORY, read_ending
 from harness.engine.slurm.job import TrialJob
 from harness.engine.slurm.queue import JobState, Submission, ask_queue, cancel, submissions, summary
 from harness.engine.slurm.resources import Resources, resources_of
 from harness.engine.states import FAILURES
+from harness.engine.trial_files import Stage
 from harness.engine.watch import Watcher
 from harness.engine.work import ALONE, Work
 from harness.provenance import PROJECT, now
@@ -149,7 +149,7 @@ class _Arrays:
         parameters["srun_args"] = [f"--{key}={value}" for key, value in step.items() if value is not None]
         parameters["setup"] = [f'export PYTHONPATH="{PROJECT}${{PYTHONPATH:+:$PYTHONPATH}}"']
         jobs = [
-            TrialJob(_part_of(self.work, trial), trial, stages, self.folder.resolve() / "ended")
+            TrialJob(self.work.part(trial), trial, stages, self.folder.resolve() / "ended")
             for trial in trials
         ]
         (self.folder / "ended").mkdir(parents=True, exist_ok=True)
@@ -293,15 +293,17 @@ class _Watch:
                 self.progress.say(f"{label}: job {job} ended: {ending.state}")
             return []
         trial, state = self._trials.get(submission.jobs[job]), self._states[job].state
-        attempt = left_open(self.work.ledger.plan, trial, self.observer) if trial else None
+        attempt = self.work.ledger.unclosed(trial) if trial else None
+        if attempt is not None and is_open(attempt, self.observer):
+            attempt = None  # another runner is at it
         log = self.folder / f"{job}.err"
         last = ending.error if ending else (attempt.last_log_lines(1) if attempt else _last_line(log))
         self.progress.say(f"{label}: job {job} ended {state}" + (f": {last}" if last else "") + f" ({log})")
         if trial and state not in (KILLED_FOR_MEMORY, "CANCELLED"):
             self.lost.append(trial)
         if trial and attempt and state == KILLED_FOR_MEMORY:
-            close_for_memory(self.work.ledger.plan, trial, attempt, job)
-            self.work.ledger.update(trial, self.observer)
+            error = f"Slurm job {job} ended {KILLED_FOR_MEMORY}"
+            self.work.ledger.close_for_memory(trial, attempt, error, self.observer)
         return []
 
     def _has_failed(self) -> bool:
@@ -326,21 +328,6 @@ def _threads(work: Work) -> int | None:
 
 def _is_alone(submission: Submission) -> bool:
     return submission.stages == ALONE
-
-
-def _part_of(work: Work, trial: Trial) -> Work:
-    """What one job needs: of a large sweep each would else carry all trials. Paths hold anywhere."""
-    ledger, plan = work.ledger, work.ledger.plan
-    options = dataclasses.replace(plan.options, results=plan.options.results.resolve())
-    keys = [cell.key for cell in trial.cells]
-    part = Ledger(
-        dataclasses.replace(plan, options=options, trials=(trial,), chosen=(trial,)),
-        ledger.retry,
-        status={key: ledger.status[key] for key in keys if key in ledger.status},
-        forgiven={trial.key: ledger.forgiven[trial.key]} if trial.key in ledger.forgiven else {},
-        told={key: ledger.told[key] for key in keys if key in ledger.told},
-    )
-    return dataclasses.replace(work, ledger=part, data=work.data.resolve())
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -46,22 +46,6 @@ class Task:
     """The driver's name as a runner: its beat shows that a node sees the same folder"""
     folder: Path
     """Where the driver stands; relative paths start there"""
-
-
-def task_of(
-    work: Work, trial: Trial, stages: tuple[Stage, ...], device: str, driver: str, folder: Path
-) -> Task:
-    """A task with this trial's part of the work alone: a plan of thousands is not sent thousands of times."""
-    ledger = work.ledger
-    keys = {cell.key for cell in trial.cells}
-    alone = replace(
-        ledger,
-        plan=replace(ledger.plan, trials=(trial,), chosen=(trial,)),
-        status={key: status for key, status in ledger.status.items() if key in keys},
-        forgiven={key: number for key, number in ledger.forgiven.items() if key == trial.key},
-        told={key: number for key, number in ledger.told.items() if key in keys},
-    )
-    return Task(replace(work, ledger=alone), trial, stages, device, driver, folder)
 
 
 def perform(task: Task) -> Answer:

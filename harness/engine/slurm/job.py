@@ -8,7 +8,6 @@ checkpoint and wait.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -18,14 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness.engine.plan import Stage
 from harness.engine.processes import GRACE_SECONDS
 from harness.engine.seats import Seat, cores, device_of, visible_gpus
+from harness.engine.trial_files import Stage
 from harness.engine.work import Work, work_on
 from harness.provenance import now
+from harness.record_file import write_record
 from harness.sweep import Trial
 from model.errors import InputError
-from model.whole_file import whole_file
 
 CLOSING_SECONDS = GRACE_SECONDS + 10.0
 """From the warning until the trial's process has ended and its attempt is closed"""
@@ -64,8 +63,7 @@ class TrialJob:
             self._thread.join(1.0)  # signals are taken between two looks
         if told["state"] == "interrupted" and self._stop.is_set():
             _wait_for_the_end()
-        with whole_file(ending) as draft:
-            draft.write_text(json.dumps({**told, "ended": now()}), encoding="utf-8")
+        write_record(ending, {**told, "ended": now()})
         return told["state"]
 
     def checkpoint(self) -> Any:

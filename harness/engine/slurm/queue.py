@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import subprocess
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model.whole_file import whole_file
+from harness.record_file import read_record, write_record
 
 ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
@@ -37,8 +36,7 @@ class Submission:
 
     def write(self, folder: Path) -> None:
         """Keep it in the sweep's folder."""
-        with whole_file(folder / f"{self.array}.json") as draft:
-            draft.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        write_record(folder / f"{self.array}.json", asdict(self))
 
 
 def submissions(folder: Path) -> list[Submission]:
@@ -46,9 +44,9 @@ def submissions(folder: Path) -> list[Submission]:
     found = []
     for file in folder.glob("*.json"):
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = read_record(file)
             found.append(Submission(**{**record, "stages": tuple(record["stages"])}))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (TypeError, KeyError):
             continue
     return sorted(
         found, key=lambda submission: (submission.submitted, len(submission.array), submission.array)
