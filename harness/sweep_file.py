@@ -44,6 +44,73 @@ class TableLayout(Closed):
     cells: tuple[Metric, ...] = Field(min_length=1, strict=False)
 
 
+Value = str | int | float | bool
+Row = Value | Annotated[tuple[Value, ...], Field(strict=False)]
+"""A row of the table: its value, or a list of one value for each of ``table.rows``"""
+Amount = Annotated[str, Field(pattern=r"^\d+(\.\d+)?%$")] | Annotated[float, Field(gt=0, strict=False)]
+"""In the metric's own unit, or ``10%`` of what it is compared with"""
+FORMS: dict[str, tuple[str, ...]] = {
+    "better": ("worse",),
+    "best": (),
+    "near": ("to", "within"),
+    "equal": ("within",),
+    "rises": ("along",),
+    "falls": ("along",),
+}
+"""What a claim may say, and which keys belong to it"""
+
+
+class Claim(Closed):
+    """Something that the paper says of its table, so that it can be judged: one of :data:`FORMS`.
+
+    More is better of AP, AR and FPS, less of memory and multiply-adds.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    says: str
+    """The claim in words"""
+    metric: Metric
+    at: str | None = None
+    """Columns: ``every inference.window``, ``inference.window=20``; None: every column"""
+    better: Row | None = None
+    worse: Row | None = None
+    """``better`` is better than ``worse``"""
+    best: Row | None = None
+    """better than every other row"""
+    near: Row | None = None
+    to: Row | None = None
+    within: Amount | None = None
+    """``near`` is at most so much worse than ``to``"""
+    equal: Annotated[tuple[Row, Row], Field(strict=False)] | None = None
+    """differ by at most ``within``, whichever is better"""
+    rises: Row | None = None
+    falls: Row | None = None
+    along: str | None = None
+    """the metric of this row grows, or shrinks, along the values of this key of the table's columns"""
+
+    @property
+    def form(self) -> str:
+        """Which of :data:`FORMS` it is."""
+        return next(form for form in FORMS if getattr(self, form) is not None)
+
+    @model_validator(mode="after")
+    def _is_one_form(self) -> Claim:
+        said = [form for form in FORMS if getattr(self, form) is not None]
+        if len(said) != 1:
+            names = ", ".join(said) or "none"
+            raise ValueError(f"claim {self.id!r}: {names}: allowed: one of {', '.join(FORMS)}")
+        given = {name for name in ("worse", "to", "within", "along") if getattr(self, name) is not None}
+        needed = set(FORMS[said[0]])
+        if given != needed:
+            raise ValueError(
+                f"claim {self.id!r}: {said[0]} takes {', '.join(sorted(needed)) or 'nothing else'},"
+                f" not {', '.join(sorted(given)) or 'nothing'}"
+            )
+        if self.along is not None and self.at is not None:
+            raise ValueError(f"claim {self.id!r}: at: {self.at!r}: a trend runs along all columns; no 'at'")
+        return self
+
+
 class SweepFile(Closed):
     """``sweeps/*.yaml``: what varies."""
 
@@ -65,6 +132,10 @@ class SweepFile(Closed):
     paper: str | None = None
     """Key of the paper's numbers in ``harness/paper.yaml``."""
     paper_std: str | None = None
+    margins: dict[Metric, Amount] = Field({})
+    """Metric -> how far a mean may be from the paper's and still count as equal."""
+    claims: tuple[Claim, ...] = Field((), strict=False)
+    """What the paper says of its table, to be judged on these runs."""
 
     def grid_axes(self) -> tuple[Axis, ...]:
         """The axes in the order of the file; of several keys each value is a list of one value a key."""

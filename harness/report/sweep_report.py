@@ -75,6 +75,8 @@ def table_spec(plan: Plan) -> TableSpec:
         figures=sweep.figures,
         fixed=_fixed(plan),
         stand_ins=_stand_ins(plan),
+        claims=sweep.claims,
+        margins=sweep.margins,
     )
 
 

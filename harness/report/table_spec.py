@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.sweep_file import Claim
+
 Value = str | int | float | bool | None
 """A value of a varied configuration key, as YAML gives it."""
 
@@ -71,6 +73,10 @@ class TableSpec:
     """Keys of :data:`PAPER_SETTING` that do not vary, and their values."""
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     """Value of the sweep that is too large for the scale -> what ran in its place."""
+    claims: tuple[Claim, ...] = ()
+    """What the paper says of this table."""
+    margins: Mapping[str, float | str] = field(default_factory=dict)
+    """Metric -> how far from the paper's mean still counts as equal, in its unit or as ``5%``."""
 
 
 METRIC_NAMES = {
