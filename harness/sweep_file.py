@@ -132,7 +132,7 @@ class SweepFile(Closed):
     paper: str | None = None
     """Key of the paper's numbers in ``harness/paper.yaml``."""
     paper_std: str | None = None
-    margins: dict[Metric, Amount] = Field({})
+    margins: dict[str, Amount] = Field({})
     """Metric -> how far a mean may be from the paper's and still count as equal."""
     claims: tuple[Claim, ...] = Field((), strict=False)
     """What the paper says of its table, to be judged on these runs."""
