@@ -38,6 +38,10 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Trials at a time; by default what the cores carry.")
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(help="How many seeds, such as 5, or which, such as 0,1,7; by default the files'."),
+]
 ReportOnly = Annotated[bool, typer.Option("--report-only", help="Tables and figures of the rows there are.")]
 Retry = Annotated[
     str | None, typer.Option(help="Run these failures again: failed, oom, timeout, with commas between them.")
@@ -89,6 +93,7 @@ def run_sweep(
     device: Device = "auto",
     workers: Workers = None,
     processes: Processes = 1,
+    seeds: Seeds = None,
     executor: ExecutorName = "local",
     resources: Resources = None,
     only: Only = None,
@@ -113,24 +118,25 @@ def run_sweep(
     costs = CostOptions(step_seconds, evaluation_seconds, probe)
     costs.check(dry_run)
     options = Options(
-        sweep,
-        scale,
-        results,
-        reports,
-        data,
-        split,
-        weights,
-        device,
-        workers,
-        processes,
-        only,
-        retry,
-        fail_fast,
-        None if timeout is None else seconds("--timeout", timeout),
-        None if silence == "never" else seconds("--silence", silence),
-        executor,
-        resources,
-        log,
+        sweep=sweep,
+        scale=scale,
+        results=results,
+        reports=reports,
+        data=data,
+        split=split,
+        weights=weights,
+        device=device,
+        workers=workers,
+        processes=processes,
+        seeds=seeds,
+        only=only,
+        retry=retry,
+        fail_fast=fail_fast,
+        timeout=None if timeout is None else seconds("--timeout", timeout),
+        silence=None if silence == "never" else seconds("--silence", silence),
+        executor=executor,
+        resources=resources,
+        log=log,
     )
     plan = make_plan(options, lacking=dry_run)
     if dry_run:

@@ -98,8 +98,8 @@ def seeds_of(sweep: SweepFile, scale: ScaleFile, source: str, scale_source: str)
     if "ap" not in sweep.measure:
         return (0,)
     if scale.seeds is not None:
-        return seed_list(scale.seeds, scale_source)
-    return seed_list(sweep.seeds, source)
+        return seed_list(scale.seeds, f"{scale_source}: seeds")
+    return seed_list(sweep.seeds, f"{source}: seeds")
 
 
 def training_identity(config: TrialConfig, identities: Identities) -> str:

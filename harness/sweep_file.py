@@ -218,7 +218,7 @@ def seed_list(seeds: Seeds, source: str) -> tuple[int, ...]:
     listed = tuple(range(seeds)) if isinstance(seeds, int) else seeds
     if not listed or len(set(listed)) < len(listed) or min(listed) < 0:
         raise InputError(
-            f"{source}: seeds: {seeds!r}: allowed: a count of at least 1, or a list of different numbers >= 0"
+            f"{source}: {seeds!r}: allowed: a count of at least 1, or a list of different numbers >= 0"
         )
     return listed
 

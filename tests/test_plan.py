@@ -29,6 +29,24 @@ def plan_of(folder: Path, changes: dict[str, Any], **options: Any) -> Plan:
     return make_plan(Options(file, "tiny", folder / "results", folder / "reports", **options))
 
 
+@pytest.mark.parametrize(
+    ("said", "seeds"), [("5", (0, 1, 2, 3, 4)), ("1", (0,)), ("7,0", (7, 0)), ("3,4,5", (3, 4, 5))]
+)
+def test_seeds_of_the_command_line_win(said: str, seeds: tuple[int, ...], tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {}, seeds=said)
+    assert tuple(dict.fromkeys(trial.seed for trial in plan.trials)) == seeds
+    alike = {trial.key for trial in plan_of(tmp_path, {}).trials if trial.seed in seeds}
+    assert alike == {trial.key for trial in plan.trials if trial.seed < 2}, "the same trainings"
+
+
+@pytest.mark.parametrize("said", ["0", "3,3", "1.5", "-1", "all", "1,", ""])
+def test_seeds_that_are_none(said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--seeds: .*: allowed: a count"):
+        plan_of(tmp_path, {}, seeds=said)
+    with pytest.raises(InputError, match=r"--seeds: '3': .*table1\.yaml only counts"):
+        make_plan(Options(ROOT / "sweeps" / "table1.yaml", "tiny", tmp_path, tmp_path, seeds="3"))
+
+
 CLASSES = {"axes": {"model.num_classes": [3, 4], "inference.window": [5]}}
 BAD = {
     "unknown paper table": (

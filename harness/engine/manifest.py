@@ -60,6 +60,8 @@ class Manifest(_Record):
     split: str | None
     weights: str | None
     device: str
+    seeds: str | None = None
+    """What ``--seeds`` said"""
     code: dict[str, str] = Field(default={})
     measure: tuple[str, ...]
     trials: tuple[ManifestTrial, ...]
@@ -118,6 +120,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "split": options.split,
         "weights": None if weights is None else str(weights),
         "device": options.device,
+        "seeds": options.seeds,
         "code": dict(zip(("training", "evaluation"), code_versions(), strict=True)),
         "measure": list(plan.sweep.measure),
         "trials": [_trial(trial, keys, plan.sweep.varied_keys()) for trial in plan.trials],

@@ -21,7 +21,15 @@ from harness.grid import Grid
 from harness.loggers import check_installed, check_names
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
 from harness.sweep import Cell, Identities, Trial, seeds_of, trials_of
-from harness.sweep_file import Measure, ScaleFile, SweepFile, load_scale, load_sweep, scale_file
+from harness.sweep_file import (
+    Measure,
+    ScaleFile,
+    SweepFile,
+    load_scale,
+    load_sweep,
+    scale_file,
+    seed_list,
+)
 from model.errors import InputError
 
 EXECUTORS = ("local", "slurm", "ray")
@@ -47,6 +55,8 @@ class Options:
     """Trials at a time; None: cores / threads of a training, or the GPUs."""
     processes: int = 1
     """Processes (GPUs) that share one training"""
+    seeds: str | None = None
+    """Instead of those of the files: how many (``5``), or which (``0,1,7``)"""
     only: str | None = None
     """Run this part of the sweep (:mod:`harness.engine.choice`)."""
     retry: str | None = None
@@ -145,7 +155,7 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         overrides["data.kind"] = "folder"
     if options.split is not None:
         overrides["data.valid"] = options.split
-    grid, seeds = Grid(sweep, scale, *files), seeds_of(sweep, scale, *files)
+    grid, seeds = Grid(sweep, scale, *files), _seeds(options, sweep, scale, files)
     config = grid.points(overrides)[0].config
     _check_split(options, config.data)
     absent: list[str] = []
@@ -190,6 +200,18 @@ def _check_nothing_ignored(options: Options) -> None:
     for option, value in given.items():
         if value is not None:
             raise InputError(f"{option}: {str(value)!r}: {options.sweep} only counts; it needs none")
+
+
+def _seeds(options: Options, sweep: SweepFile, scale: ScaleFile, files: tuple[str, str]) -> tuple[int, ...]:
+    """The files' seeds, or those of the command line."""
+    if options.seeds is None:
+        return seeds_of(sweep, scale, *files)
+    if "ap" not in sweep.measure:
+        raise InputError(f"--seeds: {options.seeds!r}: {options.sweep} only counts; it has none to vary")
+    if re.fullmatch(r"\d+(,\d+)*", options.seeds) is None:
+        raise InputError(f"--seeds: {options.seeds!r}: allowed: a count such as 5, or seeds such as 0,1,7")
+    numbers = tuple(int(number) for number in options.seeds.split(","))
+    return seed_list(numbers if "," in options.seeds else numbers[0], "--seeds")
 
 
 def _check_report(sweep: SweepFile, file: str) -> None:

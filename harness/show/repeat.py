@@ -65,7 +65,12 @@ def sweep_command(use: Use, processes: int = 1) -> str:
     """``run_sweep.py`` for this one trial, quoted for a shell."""
     manifest = use.manifest
     words = ["python", "run_sweep.py", manifest.sweep_file, "--scale", manifest.scale_argument]
-    options = {"--data": manifest.data, "--split": manifest.split, "--weights": manifest.weights}
+    options = {
+        "--data": manifest.data,
+        "--split": manifest.split,
+        "--weights": manifest.weights,
+        "--seeds": manifest.seeds,
+    }
     for option, value in options.items():
         if value is not None:
             words += [option, value]
