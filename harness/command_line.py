@@ -113,6 +113,8 @@ def run_sweep(
     """
     from harness.engine.plan import Options, make_plan
     from harness.engine.timings import CostOptions
+    from harness.report.claimed import check_claims
+    from harness.report.sweep_report import report_plan, table_spec
 
     console = Console(highlight=False, soft_wrap=True)
     costs = CostOptions(step_seconds, evaluation_seconds, probe)
@@ -139,6 +141,7 @@ def run_sweep(
         log=log,
     )
     plan = make_plan(options, lacking=dry_run)
+    check_claims(table_spec(plan), str(sweep))
     if dry_run:
         from harness.engine.preview import preview
         from harness.engine.preview_cost import this_machine
@@ -149,7 +152,6 @@ def run_sweep(
         preview(plan, console, costs, machine)
         return
     from harness.engine.run import is_complete, run
-    from harness.report.sweep_report import report_plan
 
     complete = is_complete(plan, console) if report_only else run(plan, console)
     report_plan(plan, console, anew=report_only)
@@ -267,6 +269,58 @@ def status(
         raise typer.Exit(1)
 
 
+def report(
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Sweep files, or names such as table3a; by default all of sweeps/ that have rows."
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Rows of this scale alone; by default every one that has rows.")
+    ] = None,
+    results: Results = Path("results"),
+    reports: Reports = Path("reports"),
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Exit status 0 even where something is missing.")
+    ] = False,
+) -> None:
+    """Tables, figures, verdicts and a page (index.html) from the rows there are; nothing is run.
+
+    Exit status 1 when something is missing: runs, seeds, numbers, or one origin for all rows.
+    """
+    from harness.report.book import write_book
+    from harness.report.sources import find_sources
+    from harness.report.tables import claims_text
+
+    book = write_book(find_sources(sweeps or [], scale, results), results, reports)
+    for findings in book.findings:
+        print(claims_text(findings))
+    for gap in book.gaps:
+        print(f"missing: {gap}", file=sys.stderr)
+    print(f"{len(book.files)} files; open {reports / 'index.html'}")
+    if book.gaps and not allow_missing:
+        raise typer.Exit(1)
+
+
+def archive(
+    sweeps: Annotated[list[str], typer.Argument(help="Sweep files, or names such as table3a.")],
+    to: Annotated[Path, typer.Option(help="Folder to keep them in: TO/<sweep>/<scale>/rows.parquet.")],
+    scale: Annotated[
+        str | None, typer.Option(help="Rows of this scale alone; by default every one that has rows.")
+    ] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Pack each sweep's rows, plan and losses into small files, to be kept or sent; reports need no more."""
+    from harness.archive import write_archive
+    from harness.report.sources import find_sources
+
+    for source in find_sources(sweeps, scale, results):
+        target = to / source.spec.name / source.folder.name
+        count = write_archive(source.folder, results / "trials", target)
+        print(f"{source.name}: {count} rows in {target}")
+
+
 def sweep_command(arguments: list[str] | None = None) -> None:
     """Entry point of ``run_sweep.py``."""
     app = _app()
@@ -282,6 +336,8 @@ def harness_command(arguments: list[str] | None = None) -> None:
     app.command("validate")(validate)
     app.command("show")(show)
     app.command("status")(status)
+    app.command("report")(report)
+    app.command("archive")(archive)
     sys.exit(_status_of(app, arguments))
 
 

@@ -10,10 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtri
 
-from harness.report.table_spec import TableSpec
-
-Place = tuple[str, str, str]
-"""(row, column, metric), row and column in their canonical spelling."""
+from harness.report.table_spec import Place, TableSpec
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from rich.console import Console
 from harness.data.splits import load_scored
 from harness.engine.plan import Plan
 from harness.provenance import PROJECT, code_version
-from harness.report.table_spec import PAPER_SETTING, Side, TableSpec, Value
+from harness.report.spec_of import spec_of
+from harness.report.table_spec import TableSpec
 from harness.store import OddFile, read_rows
 from harness.sweep import Cell, Trial, trial_cells
 
@@ -60,48 +61,9 @@ def _make(
 
 def table_spec(plan: Plan) -> TableSpec:
     """What the sweep file asks of its table."""
-    sweep = plan.sweep
-    return TableSpec(
-        name=sweep.name,
-        title=sweep.title,
-        rows=_side(plan, sweep.table.rows),
-        columns=_side(plan, sweep.table.columns),
-        cells=sweep.table.cells,
-        paper=sweep.paper,
-        paper_std=sweep.paper_std,
-        std_name=sweep.std_table,
-        seeds=tuple(dict.fromkeys(trial.seed for trial in plan.trials)),
-        scale=plan.scale.name,
-        figures=sweep.figures,
-        fixed=_fixed(plan),
-        stand_ins=_stand_ins(plan),
-        claims=sweep.claims,
-        margins=sweep.margins,
-    )
-
-
-def _side(plan: Plan, keys: tuple[str, ...]) -> Side:
-    """The values these keys take together, in the order of the sweep file."""
-    points = (tuple(dict(cell.varied)[key] for key in keys) for _, cell in trial_cells(list(plan.trials)))
-    return Side(keys, tuple(dict.fromkeys(points)))
-
-
-def _fixed(plan: Plan) -> dict[str, Value]:
-    """The settings that a paper's number depends on and that this sweep does not vary."""
-    config = plan.trials[0].cells[0].config.model_dump(mode="json")
-    keys = [key.split(".") for key in PAPER_SETTING if key not in plan.sweep.varied_keys()]
-    return {f"{section}.{key}": config[section][key] for section, key in keys}
-
-
-def _stand_ins(plan: Plan) -> dict[str, str]:
-    """Which values of the sweep's axes the scale replaces, and by what."""
-    return {
-        str(value): str(plan.scale.stand_ins[key][str(value)])
-        for axis in plan.sweep.grid_axes()
-        for values in axis.values
-        for key, value in zip(axis.keys, values, strict=True)
-        if str(value) in plan.scale.stand_ins.get(key, {})
-    }
+    cells = [cell for _, cell in trial_cells(list(plan.trials))]
+    seeds = tuple(dict.fromkeys(trial.seed for trial in plan.trials))
+    return spec_of(plan.sweep, plan.scale, cells[0].config, [cell.varied for cell in cells], seeds)
 
 
 def _origin(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> str:

@@ -14,6 +14,10 @@ Values = tuple[Value, ...]
 """One value for each key of a side."""
 
 
+Place = tuple[str, str, str]
+"""(row, column, metric), row and column in their canonical spelling."""
+
+
 @dataclass(frozen=True)
 class Side:
     """What runs down a table, or across it: some keys, and the values that they take together."""
@@ -104,6 +108,9 @@ COUNTED_METRICS = ("flops_g",)
 
 HARDWARE_METRICS = ("fps", "peak_memory_gb")
 """Metrics that belong to a machine: never put together across machines."""
+
+LESS_IS_BETTER = ("peak_memory_gb", "flops_g")
+"""Of all other metrics more is."""
 
 AXIS_LETTERS = {"inference.window": "T", "inference.stride": "S", "model.memory_tokens": "M"}
 """The paper's letters, which also name rows and columns in ``harness/paper.yaml``."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from harness.report.against_paper import AgainstPaper
 from harness.report.comparison import Comparison
-from harness.report.statistics import Place
+from harness.report.table_spec import Place
 from harness.sweep_file import Claim
 
 Verdict = Literal["reproduced", "consistent", "inconclusive", "not reproduced", "not comparable"]

@@ -1,0 +1,293 @@
+"""Claims of a sweep file: what they compare, how they are judged, and which are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from harness.report.claimed import Pair, Trend, asked_of, check_claims
+from harness.report.findings import examine
+from harness.report.table_spec import Side, TableSpec
+from harness.report.verdicts import ClaimVerdict
+from harness.sweep_file import Claim
+from model.errors import InputError
+
+ROWS, WINDOWS, SEEDS = ("ifc", "no_comm", "full_thw"), (5, 10), (0, 1, 2, 3, 4)
+SPREAD = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""Around a mean, one a seed: SD 0.79, so with five seeds a gap of 1.15 has p = 0.05"""
+
+
+def spec_with(*claims: dict[str, Any], cells: tuple[str, ...] = ("AP", "fps"), **changes: Any) -> TableSpec:
+    named = [
+        Claim.model_validate({"id": f"c{number}", "says": "so", "metric": "AP"} | claim)
+        for number, claim in enumerate(claims)
+    ]
+    layout: dict[str, Any] = {
+        "name": "t",
+        "title": "T",
+        "rows": Side(("model.encoder",), tuple((row,) for row in ROWS)),
+        "columns": Side(("inference.window",), tuple((window,) for window in WINDOWS)),
+        "cells": cells,
+        "paper": None,
+        "paper_std": None,
+        "std_name": None,
+        "seeds": SEEDS,
+        "scale": "tiny",
+        "figures": (),
+        "claims": tuple(named),
+    }
+    return TableSpec(**layout | changes)
+
+
+def rows_of(means: dict[tuple[str, int], float], metric: str = "AP", **changes: Any) -> pd.DataFrame:
+    """Five runs a cell around these means; cells that are not given have 50."""
+    return pd.DataFrame(
+        [
+            {
+                "trial": f"{row}-{seed}",
+                "status": "done",
+                "seed": seed,
+                "model.encoder": row,
+                "inference.window": window,
+                "AP": 50.0 + SPREAD[seed],
+                "fps": 30.0 + SPREAD[seed],
+                metric: means.get((row, window), 50.0) + SPREAD[seed],
+                "finished": "2026-01-02T03:04:05+00:00",
+                "data_checksum": "9f",
+                "hardware": "one",
+            }
+            | changes
+            for row in ROWS
+            for window in WINDOWS
+            for seed in SEEDS
+        ]
+    )
+
+
+def judged(rows: pd.DataFrame, *claims: dict[str, Any], **changes: Any) -> tuple[ClaimVerdict, ...]:
+    return examine(spec_with(*claims, **changes), rows).claims
+
+
+BEATS = {"better": "ifc", "worse": "no_comm"}
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [
+        ((5, 5), "reproduced"),
+        ((5, 0.5), "consistent"),
+        ((5, -0.5), "inconclusive"),
+        ((5, -5), "not reproduced"),
+        ((-0.5, -0.5), "inconclusive"),
+        ((-5, -5), "not reproduced"),
+    ],
+)
+def test_better_at_every_column(gaps: tuple[float, float], verdict: str) -> None:
+    means = {("ifc", window): 50 + gap for window, gap in zip(WINDOWS, gaps, strict=True)}
+    [found] = judged(rows_of(means), {**BEATS, "at": "every inference.window"})
+    assert found.verdict == verdict, found
+    assert [gap.where for gap in found.gaps] == ["IFC - No Comm at T=5", "IFC - No Comm at T=10"]
+    assert [gap.tests and gap.tests.gap for gap in found.gaps] == pytest.approx(gaps)
+
+
+def test_one_column_of_several() -> None:
+    means = {("ifc", 5): 60.0, ("ifc", 10): 40.0}
+    at5, at10, both = judged(
+        rows_of(means), BEATS | {"at": "inference.window=5"}, BEATS | {"at": "inference.window=10"}, BEATS
+    )
+    assert (at5.verdict, at10.verdict, both.verdict) == ("reproduced", "not reproduced", "not reproduced")
+
+
+def test_best_has_every_rival() -> None:
+    means = {(row, window): mean for row, mean in (("ifc", 60.0), ("no_comm", 50.0)) for window in WINDOWS}
+    ours, theirs = judged(rows_of(means | {("full_thw", 5): 59.9}), {"best": "ifc"}, {"best": "no_comm"})
+    assert (len(ours.gaps), ours.verdict) == (4, "consistent"), "T=5 against Full THW is not significant"
+    assert theirs.verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("ifc", "within", "verdict"),
+    [
+        (100.0, "10%", "reproduced"),
+        (95.0, "10%", "reproduced"),
+        (90.5, "10%", "consistent"),
+        (89.5, "10%", "inconclusive"),
+        (80.0, "10%", "not reproduced"),
+        (97.0, 5.0, "reproduced"),
+        (90.0, 5.0, "not reproduced"),
+        (150.0, 5.0, "reproduced"),
+    ],
+)
+def test_near_is_not_much_worse(ifc: float, within: str | float, verdict: str) -> None:
+    means = {("ifc", window): ifc for window in WINDOWS} | {("no_comm", window): 100.0 for window in WINDOWS}
+    claim = {"near": "ifc", "to": "no_comm", "within": within, "metric": "fps"}
+    [found] = judged(rows_of(means, "fps"), claim)
+    assert found.verdict == verdict, found
+
+
+@pytest.mark.parametrize(
+    ("ifc", "verdict"),
+    [(50.0, "reproduced"), (51.0, "consistent"), (55.0, "not reproduced"), (45.0, "not reproduced")],
+)
+def test_equal_bounds_both_sides(ifc: float, verdict: str) -> None:
+    means = {("ifc", window): ifc for window in WINDOWS}
+    [found] = judged(rows_of(means), {"equal": ["ifc", "no_comm"], "within": 1.5})
+    assert found.verdict == verdict, found
+    assert len(found.gaps) == 4
+
+
+def test_less_memory_is_better() -> None:
+    means = {("ifc", window): 2.0 for window in WINDOWS} | {("no_comm", window): 9.0 for window in WINDOWS}
+    rows = rows_of(means, "peak_memory_gb")
+    right, wrong, near = judged(
+        rows,
+        BEATS | {"metric": "peak_memory_gb"},
+        {"better": "no_comm", "worse": "ifc", "metric": "peak_memory_gb"},
+        {"near": "no_comm", "to": "ifc", "within": "10%", "metric": "peak_memory_gb"},
+        cells=("peak_memory_gb",),
+    )
+    assert [right.verdict, wrong.verdict, near.verdict] == ["reproduced", "not reproduced", "not reproduced"]
+    assert right.gaps[0].tests is not None
+    assert right.gaps[0].tests.gap == pytest.approx(7.0), "positive the claim's way"
+
+
+def test_trends_are_slopes_of_each_seed() -> None:
+    """T=5 to T=10: -4 FPS is -0.8 a frame, the same in every seed but for what is added."""
+    rows = rows_of({("full_thw", 5): 34.0, ("full_thw", 10): 30.0}, "fps")
+    odd = (rows["inference.window"] == 10) & (rows["model.encoder"] == "full_thw")
+    rows.loc[odd, "fps"] += rows["seed"] * 0.1
+    falls, rises = judged(
+        rows,
+        {"falls": "full_thw", "along": "inference.window", "metric": "fps"},
+        {"rises": "full_thw", "along": "inference.window", "metric": "fps"},
+    )
+    assert (falls.verdict, rises.verdict) == ("reproduced", "not reproduced")
+    assert falls.gaps[0].tests is not None
+    assert falls.gaps[0].tests.gap == pytest.approx(0.8 - 0.04), "four tenths at most, two on average"
+
+
+def test_counts_have_no_noise() -> None:
+    rows = rows_of({("ifc", 5): 5.5, ("ifc", 10): 5.5, ("no_comm", 5): 5.2, ("no_comm", 10): 5.5}, "flops_g")
+    rows = rows[rows["seed"] == 0].assign(flops_g=lambda frame: frame["flops_g"] - SPREAD[0])
+    near, less, equal = judged(
+        rows,
+        {"near": "ifc", "to": "no_comm", "within": "10%", "metric": "flops_g"},
+        {"better": "no_comm", "worse": "ifc", "at": "inference.window=5", "metric": "flops_g"},
+        {"better": "no_comm", "worse": "ifc", "at": "inference.window=10", "metric": "flops_g"},
+        cells=("flops_g",),
+        seeds=(0,),
+    )
+    assert [near.verdict, less.verdict, equal.verdict] == ["reproduced", "reproduced", "inconclusive"]
+
+
+def test_missing_runs_decide_nothing() -> None:
+    rows = rows_of({("ifc", window): 60.0 for window in WINDOWS})
+    one_less = rows[~((rows["model.encoder"] == "ifc") & (rows["seed"] == 4))]
+    [found] = judged(one_less, BEATS)
+    assert (found.verdict, "planned runs are missing" in found.why) == ("inconclusive", True)
+    [found] = judged(rows[rows["model.encoder"] != "ifc"], BEATS)
+    assert found.verdict == "inconclusive"
+    assert found.why == "no two runs of each for IFC - No Comm at T=5 and 1 more"
+    assert found.p is None
+    [found] = judged(rows[rows["seed"] == 0], BEATS, seeds=(0,))
+    assert found.verdict == "inconclusive"
+
+
+def test_what_cannot_be_compared() -> None:
+    rows = rows_of({("ifc", window): 60.0 for window in WINDOWS}, "fps")
+    rows.loc[rows["model.encoder"] == "ifc", "hardware"] = "another"
+    fps, ap = judged(rows, BEATS | {"metric": "fps"}, BEATS)
+    assert (fps.verdict, fps.why) == ("not comparable", "measured on different machines")
+    assert ap.verdict != "not comparable"
+    rows.loc[rows["seed"] == 1, "data_checksum"] = "aa"
+    assert judged(rows, BEATS)[0].why == "the rows come from different data"
+
+
+def test_holm_is_over_the_claims_of_the_table() -> None:
+    """A gap that is significant alone is not among many claims that hold as narrowly."""
+    rows = rows_of({("ifc", window): 51.2 for window in WINDOWS})
+    [alone] = judged(rows, BEATS)
+    many = judged(rows, *[BEATS] * 3)
+    assert alone.p is not None
+    assert (alone.verdict, [each.verdict for each in many]) == ("reproduced", ["consistent"] * 3)
+    assert [each.p for each in many] == pytest.approx([3 * alone.p] * 3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=6, max_size=6), st.sampled_from(ROWS), st.sampled_from(ROWS))
+def test_a_claim_and_its_reverse_never_both_hold(means: list[float], one: str, other: str) -> None:
+    places = [(row, window) for row in ROWS for window in WINDOWS]
+    rows = rows_of(dict(zip(places, means, strict=True)))
+    verdicts = [
+        each.verdict
+        for each in judged(rows, {"better": one, "worse": other}, {"better": other, "worse": one})
+    ]
+    assert verdicts.count("reproduced") + verdicts.count("consistent") <= 1
+    assert all(each.p is None or 0 <= each.p <= 1 for each in judged(rows, {"best": one}))
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({"better": "ifcc", "worse": "no_comm"}, "better: 'ifcc': allowed: ifc, no_comm, full_thw"),
+        (
+            {"best": "ifc", "at": "every train.steps"},
+            "at: 'every train.steps': allowed: every inference.window",
+        ),
+        ({"best": "ifc", "at": "inference.window=7"}, "at: 'inference.window=7': allowed values: 5, 10"),
+        ({"best": "ifc", "at": "everywhere"}, "allowed: every KEY or KEY=VALUE with inference.window"),
+        ({"rises": "ifc", "along": "model.encoder"}, "along: 'model.encoder': allowed: inference.window"),
+        ({"best": "ifc", "metric": "AR1"}, "metric: 'AR1': allowed: AP, fps"),
+    ],
+)
+def test_claims_that_the_table_cannot_answer(claim: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=r"^s\.yaml: claims\.c0: ") as error:
+        check_claims(spec_with(claim), "s.yaml")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({}, "none: allowed: one of better, best"),
+        ({"better": "ifc"}, "better takes worse, not nothing"),
+        ({"best": "ifc", "worse": "no_comm"}, "best takes nothing else, not worse"),
+        ({"best": "ifc", "better": "ifc", "worse": "a"}, "better, best: allowed: one of"),
+        ({"near": "ifc", "to": "a", "within": "ten"}, "within"),
+        ({"near": "ifc", "to": "a", "within": -1.0}, "within"),
+        ({"rises": "ifc", "along": "x", "at": "every x"}, "a trend runs along all columns"),
+        ({"bestt": "ifc"}, "bestt"),
+    ],
+)
+def test_claims_that_say_nothing(claim: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        spec_with(claim)
+    assert said in str(error.value)
+
+
+def test_rows_of_two_keys_and_stand_ins() -> None:
+    rows = Side(("model.backbone", "inference.window"), (("tiny", 5), ("tiny", 36)))
+    spec = spec_with(
+        {"better": ["resnet50", 36], "worse": ["resnet50", 5]},
+        rows=rows,
+        columns=Side((), ((),)),
+        stand_ins={"resnet50": "tiny"},
+    )
+    [asked] = asked_of(spec, spec.claims[0])
+    assert isinstance(asked, Pair)
+    assert (asked.a, asked.b) == (("tiny / 36", "", "AP"), ("tiny / 5", "", "AP"))
+    assert asked.where == "Tiny, T=36 - Tiny, T=5"
+
+
+def test_a_trend_at_each_value_of_the_other_key() -> None:
+    order = tuple((size, window) for size in ("a", "b") for window in (5, 36))
+    columns = Side(("flops.resolution", "inference.window"), order)
+    spec = spec_with({"rises": "ifc", "along": "inference.window"}, columns=columns)
+    asked = asked_of(spec, spec.claims[0])
+    assert [each.where[-5:] for each in asked] == [" at a", " at b"]
+    assert all(isinstance(each, Trend) and len(each.points) == 2 for each in asked)
