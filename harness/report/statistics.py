@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import chdtri
 
 from harness.report.table_spec import Place, TableSpec
+from harness.report.welch import check_confidence, t_quantile
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,17 @@ class Cell:
     def short(self) -> bool:
         """Some, but fewer numbers than planned."""
         return 0 < self.n < self.planned
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
+        """Student's t interval of the mean; None below n = 2.
+
+        Raises ValueError unless ``confidence`` is between 0 and 1.
+        """
+        check_confidence(confidence)
+        if self.mean is None or self.sd is None:
+            return None
+        reach = t_quantile(self.n - 1, confidence) * self.sd / math.sqrt(self.n)
+        return self.mean - reach, self.mean + reach
 
 
 def summarise(values: Iterable[float], planned: int) -> Cell:
