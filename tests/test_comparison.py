@@ -12,6 +12,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from harness.report.comparison import Comparison, compare, holm, trend
@@ -101,6 +102,11 @@ def test_trend_by_hand() -> None:
 def test_holm_by_hand() -> None:
     """0.01 * 4, then 0.02 * 3, then 0.03 * 2 (= 0.06 as well), then 0.5 * 1; the missing one is no test."""
     assert holm([0.03, 0.01, None, 0.5, 0.02]) == pytest.approx([0.06, 0.04, None, 0.5, 0.06])
+
+
+def test_holm_is_statsmodels() -> None:
+    p_values = [0.2, 0.013, 0.04, 0.013, 1.0, 0.0, 0.3]
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
 def test_holm_of_nothing() -> None:
@@ -405,7 +411,7 @@ def test_sign_flips_are_all_of_them(differences: list[int]) -> None:
     assert compare(by_seed(differences), zero).p_sign_flip == large / len(patterns)
 
 
-@settings(max_examples=8, deadline=None)  # statsmodels collects all garbage on every call
+@quick
 @given(st.lists(st.none() | st.floats(0, 1), max_size=8))
 def test_holm_corrects(p_values: list[float | None]) -> None:
     corrected = holm(p_values)
