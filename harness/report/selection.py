@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -41,6 +43,15 @@ class Selection:
         stands = (self.failed["status"] == "oom") & self.failed["planned"] & ~self.failed["superseded"]
         return self.failed[stands.astype(bool)]
 
+    def without_number(self, metrics: Iterable[str]) -> dict[int, tuple[str, ...]]:
+        """Position in ``used`` of each finished run that lacks a finite number -> of which metrics."""
+        lacking: dict[int, tuple[str, ...]] = {}
+        for metric in metrics:
+            for position, value in enumerate(finite(self.used, metric)):
+                if value is None:
+                    lacking[position] = (*lacking.get(position, ()), metric)
+        return dict(sorted(lacking.items()))
+
     def hardware(self) -> list[str]:
         """Distinct machines that the numbers come from: hardware, device and threads."""
         machines = zip(*(_texts(self.used, name) for name in ("hardware", "device", "threads")), strict=True)
@@ -58,8 +69,9 @@ def select(spec: TableSpec, rows: pd.DataFrame) -> Selection:
     """Sort the rows of a sweep out. No row is dropped without being counted.
 
     Of several rows for the same (row, column, seed), the one with the newest ``finished``
-    (ISO time; a later row wins a tie) stands, whatever its status: an older number must not
-    stand in for code that now fails.
+    (ISO time) stands, whatever its status: an older number must not stand in for code that now
+    fails. Of a tie a row that did not finish stands, else the last by its text: the order of
+    ``rows`` decides nothing.
 
     Raises:
         InputError: a column that the table needs is not in ``rows``.
@@ -100,6 +112,19 @@ def configured(rows: pd.DataFrame, section: str, key: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def finite(rows: pd.DataFrame, metric: str) -> list[float | None]:
+    """The metric of each row; None where it is absent, no number or not finite."""
+    if metric not in rows:
+        return [None] * len(rows)
+    values = pd.to_numeric(rows[metric], errors="coerce").astype(float).tolist()
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def is_synthetic(selection: Selection) -> bool:
+    """Whether any number of the table comes from made-up videos."""
+    return "synthetic" in selection.distinct("data_kind")
+
+
 def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
     """A copy with the columns that are compared, as text."""
     needed = [*spec.rows.keys, *spec.columns.keys, "seed", "status", "trial"]
@@ -113,7 +138,7 @@ def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"table {spec.name}: unknown metric {strange[0]!r}; known are {allowed}")
 
     # A failed trial's row has no window; the other numbers of that column are then floats.
-    table = rows.reset_index(drop=True).reindex(columns=[*rows.columns, *lacking])
+    table = rows.iloc[_order(rows)].reset_index(drop=True).reindex(columns=[*rows.columns, *lacking])
     table["row_key"] = _places(table, spec.rows)
     table["column_key"] = _places(table, spec.columns)
     table["seed_key"] = table["seed"].map(canonical).astype(object)
@@ -121,6 +146,15 @@ def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
     finished = table["finished"] if "finished" in table else pd.Series(pd.NaT, index=table.index)
     table["finished_key"] = pd.to_datetime(finished, utc=True, errors="coerce", format="ISO8601")
     return table
+
+
+def _order(rows: pd.DataFrame) -> list[int]:
+    """One order for the same rows, however they come: finished ones first, then by their text."""
+    columns = sorted(map(str, rows.columns))
+    texts = list(zip(*(map(str, rows[column]) for column in columns), strict=True))
+    done = rows["status"] == "done" if "status" in rows else pd.Series(False, index=rows.index)
+    late = [not each for each in done]
+    return sorted(range(len(rows)), key=lambda position: (late[position], texts[position]))
 
 
 def _places(table: pd.DataFrame, side: Side) -> pd.Series[Any]:
