@@ -236,7 +236,7 @@ def _left_out(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     if bare:
         lacking = [metric_name(name) for name in metrics if any(name in names for names in bare.values())]
         said.append(
-            f"{count(len(bare), 'done run')} without a number ({', '.join(lacking)}), counted as missing."
+            f"{count(len(bare), 'done run')} without a number ({listed(lacking)}), counted as missing."
         )
     standing = selection.failed[~selection.failed["superseded"].astype(bool)]
     too_large = selection.out_of_memory()

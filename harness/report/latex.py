@@ -97,7 +97,8 @@ def _grid(table: Table, width: int) -> list[str]:
     """Head and body between booktabs' rules."""
     if width > NARROW:
         space, name = r"\setlength{\tabcolsep}{1.5pt}", "tabular*"
-        begin = rf"\begin{{tabular*}}{{\linewidth}}{{@{{}}l@{{\hspace{{5pt}}\extracolsep{{\fill}}}}{'c' * width}@{{}}}}"
+        spread = r"@{\hspace{5pt}\extracolsep{\fill}}"
+        begin = rf"\begin{{tabular*}}{{\linewidth}}{{@{{}}l{spread}{'c' * width}@{{}}}}"
     else:
         space, name = r"\setlength{\tabcolsep}{6pt}", "tabular"
         begin = rf"\begin{{tabular}}{{@{{}}l{'c' * width}@{{}}}}"
@@ -149,7 +150,7 @@ def _row(table: Table, key: str, label: str) -> list[str]:
         counts = [rf"\scriptsize {cell.n}/{cell.planned}" if cell.n else "" for cell in cells]
         lines.append(_line(r"\scriptsize seeds", counts))
     if table.paper:
-        size = r"\fontsize{5.5}{7}\selectfont" if table.paper_row == NOT_COMPARABLE else r"\scriptsize"
+        size = r"\tiny" if table.paper_row == NOT_COMPARABLE else r"\scriptsize"
         name = _grey(f"{size} {table.paper_row}")
         lines.append(_line(name, [_papers(table, where) for where in places]))
     return [*lines, r"\addlinespace"]

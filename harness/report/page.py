@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import pandas as pd
 
 from harness.report import escape
@@ -11,7 +14,7 @@ from harness.report.findings import Findings
 from harness.report.markdown import github, markdown_table
 from harness.report.selection import Selection
 from harness.report.statistics import Cell
-from harness.report.table import MISSING, printed, row_label, tables_of
+from harness.report.table import MISSING, Table, printed, row_label
 from harness.report.table_spec import TableSpec, canonical, decimals, metric_name, place
 from harness.report.verdicts import OF_A_CELL, OF_A_CLAIM
 
@@ -47,11 +50,11 @@ _TESTED = (
 """Heads of a comparison's numbers"""
 
 
-def page(findings: Findings) -> str:
+def page(findings: Findings, tables: Sequence[Table]) -> str:
     """Everything on one page: what is missing stands there as well as what was found."""
     spec, selection = findings.spec, findings.selection
     parts = [f"# {escape.markdown(f'{spec.name}: {spec.title}')}\n"]
-    parts += [markdown_table(table) for table in tables_of(findings)]
+    parts += [markdown_table(table) for table in tables]
     for metric in spec.figures:
         name = f"{spec.name}_{metric}"
         parts.append(
@@ -126,10 +129,10 @@ def _tested(tests: Comparison | None, digits: int) -> dict[str, str]:
 def _against(findings: Findings) -> list[dict[str, str]]:
     """Each of the paper's cells with the verdict on ours, in the table's order."""
     spec, lines = findings.spec, []
+    names = _names(spec, findings.selection)
     for row, column, metric in findings.cells:
         found = findings.verdicts.get((row, column, metric))
         if found is not None:
-            names = _names(spec, findings.selection)
             paper, ours = findings.paper.get(found.place), findings.cells[found.place].mean
             lines.append(
                 {
@@ -236,8 +239,11 @@ def _provenance(selection: Selection) -> list[dict[str, str]]:
     lines = []
     for column in PROVENANCE:
         if column in selection.used:
-            counts = selection.used[column].map(_text).value_counts().sort_index()
-            lines += [{"column": column, "value": str(value), "rows": str(n)} for value, n in counts.items()]
+            counts = Counter(selection.used[column].astype(object).tolist())
+            texts: Counter[str] = Counter()
+            for value, n in counts.items():
+                texts[_text(value)] += n
+            lines += [{"column": column, "value": text, "rows": str(texts[text])} for text in sorted(texts)]
     return lines
 
 

@@ -40,7 +40,8 @@ def write_findings(findings: Findings, out: Path) -> list[Path]:
     """
     spec = findings.spec
     contents: dict[str, bytes] = {}
-    for table in tables_of(findings):
+    tables = tables_of(findings)
+    for table in tables:
         numbers = csv_deviations(findings, table.metrics) if table.spread else csv_table(findings)
         contents[f"{table.name}.tex"] = latex_table(table).encode()
         contents[f"{table.name}.md"] = markdown_table(table).encode()
@@ -54,7 +55,7 @@ def write_findings(findings: Findings, out: Path) -> list[Path]:
         for metric in spec.figures:
             for suffix, picture in draw(findings, metric).items():
                 contents[f"{spec.name}_{metric}.{suffix}"] = picture
-    contents["report.md"] = page(findings).encode()
+    contents["report.md"] = page(findings, tables).encode()
     return [write_whole(out / name, content) for name, content in contents.items()]
 
 

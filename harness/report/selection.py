@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -35,8 +35,7 @@ class Selection:
         """Distinct values over the used rows, joined by ", ", sorted; absent ones are "unknown"."""
         if self.used.empty:
             return []
-        parts = [_texts(self.used, column) for column in columns]
-        return sorted({", ".join(values) for values in zip(*parts, strict=True)})
+        return sorted({", ".join(values) for values in _distinct(self.used, columns)})
 
     def out_of_memory(self) -> pd.DataFrame:
         """The newest rows of planned runs that did not fit in memory."""
@@ -54,10 +53,10 @@ class Selection:
 
     def hardware(self) -> list[str]:
         """Distinct machines that the numbers come from: hardware, device and threads."""
-        machines = zip(*(_texts(self.used, name) for name in ("hardware", "device", "threads")), strict=True)
+        machines = _distinct(self.used, ("hardware", "device", "threads"))
         return sorted(
             f"{hardware} ({device}, {threads} thread{'' if threads == '1' else 's'})"
-            for hardware, device, threads in set(machines)
+            for hardware, device, threads in machines
         )
 
     def mixed_hardware(self) -> bool:
@@ -173,8 +172,13 @@ def _missing(spec: TableSpec, used: pd.DataFrame) -> tuple[tuple[str, str, tuple
     return tuple(gap for gap in gaps if gap[2])
 
 
-def _texts(rows: pd.DataFrame, column: str) -> list[str]:
-    if column not in rows:
-        return [UNKNOWN] * len(rows)
-    values = cast("list[object]", rows[column].astype(object).tolist())
-    return [UNKNOWN if pd.isna(value) or value == "" else canonical(value) for value in values]  # type: ignore[call-overload]
+def _distinct(rows: pd.DataFrame, columns: Sequence[str]) -> set[tuple[str, ...]]:
+    """The values that some columns take together, as text."""
+    absent = [None] * len(rows)
+    values = (rows[name].astype(object).tolist() if name in rows else absent for name in columns)
+    return {tuple(map(_text, together)) for together in set(zip(*values, strict=True))}
+
+
+def _text(value: object) -> str:
+    absent = value is None or value is pd.NaT or value is pd.NA or value != value  # NaN differs from itself
+    return UNKNOWN if absent or value == "" else canonical(value)
