@@ -1,4 +1,8 @@
-"""What a sweep found as CSV (RFC 4180): one line a cell and metric, numbers as they were computed."""
+"""What a sweep found as CSV (RFC 4180): one line a cell and metric.
+
+Means, deviations and ranges stand as they were computed; what goes through a distribution function has
+twelve digits, since the last bits of those differ between versions of scipy.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from scipy.special import stdtrit
 
+from harness.report.comparison import Comparison
 from harness.report.findings import Findings
 from harness.report.statistics import Cell, Place, sigma_range
 from harness.report.table_spec import UNITS, canonical, place
@@ -49,7 +54,9 @@ def csv_deviations(findings: Findings, metrics: Sequence[str]) -> str:
     for keys, where in _cells(findings, metrics):
         cell = findings.cells[where]
         low, high = (
-            (None, None) if cell.sd is None else (cell.sd * by for by in sigma_range(cell.n, CONFIDENCE))
+            (None, None)
+            if cell.sd is None
+            else (_steady(cell.sd * by) for by in sigma_range(cell.n, CONFIDENCE))
         )
         numbers = (cell.n, cell.planned, cell.sd, low, high, findings.paper_sd.get(where))
         lines.append([*keys, where[2], UNITS.get(where[2]), *numbers])
@@ -66,7 +73,7 @@ def csv_claims(findings: Findings) -> str:
             found.claim.says,
             found.claim.metric,
             found.verdict,
-            found.p,
+            _steady(found.p),
             found.why,
         ]
         for found in findings.claims
@@ -76,19 +83,24 @@ def csv_claims(findings: Findings) -> str:
 
 def csv_comparisons(findings: Findings) -> str:
     """One line a comparison that a claim makes; the gap is positive where it points the claim's way."""
-    numbers = (
-        *("gap", "low", "high", "p", "p_permutation", "p_sign_flip", "probability"),
-        *("minimal_effect", "seeds_needed", "pairs"),
-    )
+    head = [
+        *("claim", "comparison", "metric", "unit", "gap", "low", "high", "p", "p_permutation"),
+        *("p_sign_flip", "probability", "minimal_effect", "seeds_needed", "n_a", "n_b", "pairs"),
+    ]
     lines: list[list[Value]] = []
     for found in findings.claims:
+        metric = found.claim.metric
         for gap in found.gaps:
-            tests = gap.tests
-            values = [getattr(tests, name, None) for name in numbers]
-            n = (None, None) if tests is None else tests.n
-            unit = UNITS.get(found.claim.metric)
-            lines.append([found.claim.id, gap.where, found.claim.metric, unit, *values, *n])
-    return _written(["claim", "comparison", "metric", "unit", *numbers, "n_a", "n_b"], lines)
+            lines.append([found.claim.id, gap.where, metric, UNITS.get(metric), *_tested(gap.tests)])
+    return _written(head, lines)
+
+
+def _tested(tests: Comparison | None) -> list[Value]:
+    if tests is None:
+        return [None] * 12
+    found = (tests.gap, tests.low, tests.high, tests.p, tests.p_permutation, tests.p_sign_flip)
+    numbers = map(_steady, (*found, tests.probability, tests.minimal_effect))
+    return [*numbers, tests.seeds_needed, *tests.n, tests.pairs]
 
 
 def t_interval(cell: Cell) -> tuple[float | None, float | None]:
@@ -96,7 +108,12 @@ def t_interval(cell: Cell) -> tuple[float | None, float | None]:
     if cell.mean is None or cell.sd is None:
         return None, None
     reach = float(stdtrit(cell.n - 1, (1 + CONFIDENCE) / 2)) * cell.sd / math.sqrt(cell.n)
-    return cell.mean - reach, cell.mean + reach
+    return _steady(cell.mean - reach), _steady(cell.mean + reach)
+
+
+def _steady(value: float | None) -> float | None:
+    """Twelve digits that count."""
+    return None if value is None else float(f"{value:.12g}")
 
 
 def _keys(findings: Findings) -> list[str]:

@@ -26,6 +26,7 @@ _ALONE = r"""% Made from result rows; edits will be lost. Packages: booktabs and
 \documentclass{article}
 \usepackage{booktabs,xcolor}
 \pagestyle{empty}
+\renewcommand{\thetable}{@number@}
 \def\tableend{\end{document}}
 \begin{document}
 \fi"""
@@ -50,7 +51,7 @@ def latex_table(table: Table) -> str:
     notes = [sentence for sentence in table.caption if sentence.note]
     return "\n".join(
         [
-            _ALONE,
+            _ALONE.replace("@number@", _papers_count(table.name)),
             rf"\begin{{{float_name}}}[tp]",
             r"\centering",
             r"\setlength{\abovecaptionskip}{0pt}",
