@@ -93,6 +93,14 @@ def test_a_finished_run_without_a_number_is_missing_and_said_so(tmp_path: Path) 
     assert re.search(r"\| ifc-2 +\| IFC \(M=8\) +\| T=5 +\| 2 +\| AP75, FPS +\|", page)
 
 
+def test_what_was_never_measured_is_said_once(tmp_path: Path) -> None:
+    write_report(replace(SPEC, figures=()), full_rows(fps=None), tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert page.count("No finished run has a number of FPS.") == 1, "table4a has no FPS"
+    assert "without a number (" not in page
+    assert "### Finished runs without a number\n\nNone." in page
+
+
 def test_of_rows_of_the_same_time_the_order_decides_nothing() -> None:
     """An error stands; of two numbers always the same one."""
     two = [row("ifc", 5, 0, AP=10.0), row("ifc", 5, 0, AP=20.0)]

@@ -232,7 +232,11 @@ def _left_out(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     missing = sum(len(seeds) for _, _, seeds in selection.missing)
     if missing:
         said.append(f"{missing} of {planned} planned evaluations are missing.")
-    bare = selection.without_number(metrics)
+    measured = selection.measured(metrics)
+    unmeasured = [metric_name(name) for name in metrics if name not in measured]
+    if unmeasured and len(selection.used):
+        said.append(f"No finished run has a number of {listed(unmeasured)}.")
+    bare = selection.without_number(measured)
     if bare:
         lacking = [metric_name(name) for name in metrics if any(name in names for names in bare.values())]
         said.append(

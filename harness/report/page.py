@@ -178,10 +178,10 @@ def _gaps(spec: TableSpec, selection: Selection) -> list[dict[str, str]]:
 
 
 def _bare(spec: TableSpec, selection: Selection) -> list[dict[str, str]]:
-    """Runs that finished and have no finite number of a metric of the table."""
+    """Runs that finished and lack a finite number that others have; the caption says what all lack."""
     names, heads = _names(spec, selection)
     lines = []
-    for position, metrics in selection.without_number(spec.cells).items():
+    for position, metrics in selection.without_number(selection.measured(spec.cells)).items():
         run = selection.used.iloc[position]
         lines.append(
             {

@@ -42,6 +42,10 @@ class Selection:
         stands = (self.failed["status"] == "oom") & self.failed["planned"] & ~self.failed["superseded"]
         return self.failed[stands.astype(bool)]
 
+    def measured(self, metrics: Iterable[str]) -> tuple[str, ...]:
+        """Those of ``metrics`` of which some finished run has a finite number."""
+        return tuple(name for name in metrics if any(value is not None for value in finite(self.used, name)))
+
     def without_number(self, metrics: Iterable[str]) -> dict[int, tuple[str, ...]]:
         """Position in ``used`` of each finished run that lacks a finite number -> of which metrics."""
         lacking: dict[int, tuple[str, ...]] = {}
