@@ -291,11 +291,12 @@ def report(
     """
     from harness.report.book import write_book
     from harness.report.sources import find_sources
-    from harness.report.tables import claims_text
+    from harness.report.terminal import terminal_claims
 
     book = write_book(find_sources(sweeps or [], scale, results), results, reports)
     for findings in book.findings:
-        print(claims_text(findings))
+        if findings.claims:
+            print(terminal_claims(findings), end="\n\n")
     for gap in book.gaps:
         print(f"missing: {gap}", file=sys.stderr)
     print(f"{len(book.files)} files; open {reports / 'index.html'}")

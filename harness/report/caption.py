@@ -2,76 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from harness.report.selection import Selection, configured
-from harness.report.statistics import Cell, Place, sigma_range
+from harness.report.findings import Findings
+from harness.report.paper_words import marks, said_of_deviations, said_of_means
+from harness.report.selection import UNKNOWN, Selection, configured, is_synthetic
+from harness.report.sentence import Sentence, count, listed, stop
+from harness.report.statistics import Cell, sigma_range
 from harness.report.table_spec import HARDWARE_METRICS, TableSpec, decimals, is_counted, metric_name
+from harness.report.verdicts import LEVEL
 
 FPS_DEFINITION = "FPS = frames / total seconds from decoded frames to full-size masks, tracking included"
 MEMORY_KINDS = {
     "process resident": "Memory is the peak resident size of the process, weights and libraries included",
     "cuda allocated": "Memory is the peak that torch allocated on the device",
 }
-PAPER_CONDITIONS = {
-    "table2a_main": "YouTube-VIS 2019 valid, RTX 2080 Ti",
-    "table2b_ytvis2021": "YouTube-VIS 2021 valid",
-    "table2d_strides": "YouTube-VIS 2019 valid, RTX 2080 Ti",
-    "table3a_encoders": "YouTube-VIS 2019 valid, V100",
-    "table4a_std_of_3a": "YouTube-VIS 2019 valid, V100",
-    "table3b_coco_val": "COCO val 2017",
-}
-"""Where the paper measured; YouTube-VIS 2019 valid unless said otherwise"""
 NOISY_PASSES = 0.2
 """Passes of one cell that differ by more than this part of their median are worth a word."""
 FEW_RUNS = 5
 """The paper's number of runs; below it the caption says how little an SD is worth."""
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """Plain text, escaped by whoever prints it."""
+def mean_caption(findings: Findings, bold: str = "Bold") -> list[Sentence]:
+    """Sentences of the table of means.
 
-    text: str
-    loud: bool = False
-
-
-def mean_caption(
-    spec: TableSpec, selection: Selection, cells: Mapping[Place, Cell], paper: Mapping[Place, float]
-) -> list[Sentence]:
-    """Sentences under a table of means."""
+    Args:
+        bold: what the printed form calls its mark for the best of a column.
+    """
+    spec, selection = findings.spec, findings.selection
     if is_counted(spec.cells):
-        return _counted_caption(spec, selection, cells, paper)
+        return _counted_caption(findings, bold)
     runs = len(spec.seeds)
     if runs > 1:
         what = f"Mean ± sample standard deviation (ddof = 1) over n = {runs} seeds a cell."
     else:
         what = f"n = {runs} seed a cell: single runs, no spread is known."
     return [
-        Sentence(_stop(spec.title)),
-        Sentence(what),
-        *_short_cells(cells.values()),
-        *_measured(spec, selection, tuple(spec.cells)),
+        Sentence(stop(spec.title), note=False),
+        Sentence(what, note=False),
+        *_best(findings, bold),
+        *_short_cells(_printed(findings, spec.cells)),
+        *_measured(spec, selection, spec.cells),
         *_origin(spec, selection),
-        *_left_out(spec, selection),
-        *_paper(spec.paper, paper, selection),
+        *_left_out(spec, selection, spec.cells),
+        *said_of_means(findings, list(findings.paper)),
     ]
 
 
-def _counted_caption(
-    spec: TableSpec, selection: Selection, cells: Mapping[Place, Cell], paper: Mapping[Place, float]
-) -> list[Sentence]:
+def _counted_caption(findings: Findings, bold: str) -> list[Sentence]:
     """Sentences under a table of counts: no seed, no data, no machine."""
+    spec, selection, cells, paper = findings.spec, findings.selection, findings.cells, findings.paper
     said = [
-        Sentence(_stop(spec.title)),
+        Sentence(stop(spec.title), note=False),
         Sentence(
             "Counted from the modules: every matrix product of the encoder, and 5 for each element of a layer"
             " norm; softmax, biases and the rest of the model count nothing."
         ),
-        *_short_cells(cells.values()),
+        *([Sentence(f"{bold}: the least of its column.")] if findings.best else []),
+        *_short_cells(_printed(findings, spec.cells)),
         *_origin(spec, selection),
-        *_left_out(spec, selection),
+        *_left_out(spec, selection, spec.cells),
     ]
     if paper:
         digits = {where: decimals(where[2]) for where in paper}
@@ -81,29 +71,25 @@ def _counted_caption(
             for where, value in ours.items()
         )
         said.append(Sentence(f"{equal} of the paper's {len(paper)} numbers are met to their last digit."))
+        said += said_of_means(findings, list(paper)) if marks(findings, list(paper)) else []
     return said
 
 
-def std_caption(
-    spec: TableSpec,
-    selection: Selection,
-    cells: Mapping[Place, Cell],
-    metrics: tuple[str, ...],
-    paper: Mapping[Place, float],
-) -> list[Sentence]:
-    """Sentences under a table of standard deviations."""
+def std_caption(findings: Findings, metrics: tuple[str, ...]) -> list[Sentence]:
+    """Sentences of the table of standard deviations of ``metrics``."""
+    spec, selection = findings.spec, findings.selection
     runs = len(spec.seeds)
-    what = f"Sample standard deviations (ddof = 1) over n = {_count(runs, 'seed')} a cell of {spec.name}."
+    what = f"Sample standard deviations (ddof = 1) over n = {count(runs, 'seed')} a cell of {spec.name}."
+    cells = _printed(findings, metrics)
     return [
-        Sentence(_stop(std_title(spec))),
-        Sentence(what),
-        *_worth_of_sd(cells.values(), runs),
-        *_short_cells(cells.values()),
+        Sentence(stop(std_title(spec)), note=False),
+        Sentence(what, note=False),
+        *_worth_of_sd(cells, runs),
+        *_short_cells(cells),
         *_measured(spec, selection, metrics),
         *_origin(spec, selection),
-        *_left_out(spec, selection),
-        *_paper(spec.paper_std, paper, selection),
-        *([Sentence("The paper's are over five runs, ddof not stated.")] if paper else []),
+        *_left_out(spec, selection, metrics),
+        *said_of_deviations(findings, list(findings.paper_sd)),
     ]
 
 
@@ -112,9 +98,20 @@ def std_title(spec: TableSpec) -> str:
     return f"{spec.title}: standard deviations"
 
 
-def is_synthetic(selection: Selection) -> bool:
-    """Whether any number of the table comes from made-up videos."""
-    return "synthetic" in selection.distinct("data_kind")
+def _printed(findings: Findings, metrics: tuple[str, ...]) -> list[Cell]:
+    return [cell for where, cell in findings.cells.items() if where[2] in metrics]
+
+
+def _best(findings: Findings, bold: str) -> list[Sentence]:
+    """What bold means; that nothing is bold is a finding too, where there was something to compare."""
+    how = f"Welch, Holm over the table, {LEVEL:.0%}"
+    if any(metric in findings.spec.cells for _, _, metric in findings.best):
+        text = f"{bold}: better than every other of its column, established ({how})."
+    elif len(findings.spec.rows.order) > 1 and any(cell.n for cell in findings.cells.values()):
+        text = f"No best of a column is established ({how})."
+    else:
+        return []
+    return [Sentence(text, note=False)]
 
 
 def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -> list[Sentence]:
@@ -122,7 +119,7 @@ def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     scores = [metric_name(metric) for metric in metrics if metric not in HARDWARE_METRICS]
     said = [_data(selection)]
     if scores:
-        said.append(Sentence(f"{_listed(scores)} in percent on split {_listed(_names(selection, 'split'))}."))
+        said.append(Sentence(f"{listed(scores)} in percent on split {listed(_names(selection, 'split'))}."))
     said.append(_trained(spec, selection))
     if any(metric in HARDWARE_METRICS for metric in metrics):
         if "fps" in metrics:
@@ -131,8 +128,7 @@ def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
             said += [
                 Sentence(f"{MEMORY_KINDS.get(kind, kind)}.") for kind in _names(selection, "peak_memory_kind")
             ]
-        said.append(_machine(selection, metrics))
-    return said
+    return [*said, *_machines(selection, metrics)]
 
 
 def _timing(selection: Selection) -> list[Sentence]:
@@ -146,7 +142,7 @@ def _timing(selection: Selection) -> list[Sentence]:
     passes = [sorted(rates) for rates in column]
     noisy = sum((p[-1] - p[0]) / p[len(p) // 2] > NOISY_PASSES for p in passes)
     if noisy:
-        what = f"in {noisy} of {_count(len(passes), 'evaluation')} the passes differ by more than"
+        what = f"in {noisy} of {count(len(passes), 'evaluation')} the passes differ by more than"
         said.append(Sentence(f"Timing was noisy: {what} {NOISY_PASSES:.0%} of their median."))
     return said
 
@@ -160,7 +156,7 @@ def _trained(spec: TableSpec, selection: Selection) -> Sentence:
     parts += [f"{there} in place of {named}" for named, there in spec.stand_ins.items()]
     if None not in sizes:
         steps, clips, frames = (int(size or 0) for size in sizes)
-        parts.append(f"{steps} steps of {_count(clips, 'clip')} of {_count(frames, 'frame')}")
+        parts.append(f"{steps} steps of {count(clips, 'clip')} of {count(frames, 'frame')}")
     if initial is not None:
         parts.append("from random weights" if initial == "random" else f"from {initial} weights")
     size = f" ({', '.join(parts)})" if parts else ""
@@ -174,7 +170,7 @@ def _evaluated(spec: TableSpec, selection: Selection) -> str:
         then = " and evaluated at every window of T frames"
     else:
         window = configured(selection.used, "inference", "window")
-        then = "" if window is None else f" and evaluated with windows of T = {_count(int(window), 'frame')}"
+        then = "" if window is None else f" and evaluated with windows of T = {count(int(window), 'frame')}"
     stride = spec.fixed.get("inference.stride", 1)
     if stride != 1:
         then += f" every S = {stride} frames"
@@ -196,15 +192,21 @@ def _data(selection: Selection) -> Sentence:
     return Sentence(f"{prefix}: {description.rstrip('. ')} ({name}).")
 
 
-def _machine(selection: Selection, metrics: tuple[str, ...]) -> Sentence:
-    machines = selection.hardware()
-    if selection.mixed_hardware():
-        timed = _listed([metric_name(metric) for metric in metrics if metric in HARDWARE_METRICS])
-        return Sentence(
-            f"MIXED hardware, {timed} left out because machines must not be compared: {'; '.join(machines)}.",
-            loud=True,
+def _machines(selection: Selection, metrics: tuple[str, ...]) -> list[Sentence]:
+    """Where the runs were evaluated and timed, and where they were trained if that was elsewhere."""
+    machines, timed = selection.hardware(), [metric for metric in metrics if metric in HARDWARE_METRICS]
+    if selection.mixed_hardware() and timed:
+        names = listed([metric_name(metric) for metric in timed])
+        text = (
+            f"MIXED hardware, {names} left out because machines must not be compared: {'; '.join(machines)}."
         )
-    return Sentence(f"Hardware: {machines[0] if machines else 'none yet'}.")
+        said = [Sentence(text, loud=True)]
+    else:
+        said = [Sentence(f"Hardware: {'; '.join(machines) or 'none yet'}.")]
+    trained = [name for name in selection.distinct("train_hardware") if name != UNKNOWN]
+    if trained and trained != selection.distinct("hardware"):
+        said.append(Sentence(f"Trained on {'; '.join(trained)}."))
+    return said
 
 
 def _origin(spec: TableSpec, selection: Selection) -> list[Sentence]:
@@ -224,63 +226,50 @@ def _origin(spec: TableSpec, selection: Selection) -> list[Sentence]:
     return said
 
 
-def _left_out(spec: TableSpec, selection: Selection) -> list[Sentence]:
+def _left_out(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -> list[Sentence]:
     said = []
     planned = len(spec.rows.order) * len(spec.columns.order) * len(spec.seeds)
     missing = sum(len(seeds) for _, _, seeds in selection.missing)
     if missing:
         said.append(f"{missing} of {planned} planned evaluations are missing.")
+    measured = selection.measured(metrics)
+    unmeasured = [metric_name(name) for name in metrics if name not in measured]
+    if unmeasured and len(selection.used):
+        said.append(f"No finished run has a number of {listed(unmeasured)}.")
+    bare = selection.without_number(measured)
+    if bare:
+        lacking = [metric_name(name) for name in metrics if any(name in names for names in bare.values())]
+        said.append(
+            f"{count(len(bare), 'done run')} without a number ({listed(lacking)}), counted as missing."
+        )
     standing = selection.failed[~selection.failed["superseded"].astype(bool)]
     too_large = selection.out_of_memory()
     if len(too_large):
         where = ", ".join(sorted(too_large["hardware"].dropna().astype(str).unique())) or "the machine used"
-        said.append(f"OOM: did not fit in the memory of {where} ({_count(len(too_large), 'run')}).")
+        said.append(f"OOM: did not fit in the memory of {where} ({count(len(too_large), 'run')}).")
     standing = standing[standing["status"] != "oom"]
     if len(standing):
         trials = standing["trial"].nunique()
         said.append(
-            f"{_count(trials, 'trial')} did not finish ({_count(len(standing), 'row')}), never averaged."
+            f"{count(trials, 'trial')} did not finish ({count(len(standing), 'row')}), never averaged."
         )
     if selection.superseded:
-        said.append(
-            f"{_count(selection.superseded, 'older row')} superseded by a newer one for the same run."
-        )
+        said.append(f"{count(selection.superseded, 'older row')} superseded by a newer one for the same run.")
     if selection.unplanned:
-        said.append(f"{_count(selection.unplanned, 'row')} outside the plan left out.")
+        said.append(f"{count(selection.unplanned, 'row')} outside the plan left out.")
     return [Sentence(text) for text in said]
 
 
-def _paper(key: str | None, paper: Mapping[Place, float], selection: Selection) -> list[Sentence]:
-    if key is None:
-        return []
-    if not paper:
-        return [Sentence(f"The paper's table ({key}) has no number of these rows and columns.")]
-    conditions = PAPER_CONDITIONS.get(key, "YouTube-VIS 2019 valid")
-    synthetic = selection.used.empty or is_synthetic(selection)
-    why = (
-        "other data, scale and hardware"
-        if synthetic
-        else "nothing checks that split, scale and hardware are the paper's"
-    )
-    return [
-        Sentence(
-            f"The paper's numbers (NeurIPS 2021, {conditions}) are printed for orientation"
-            f" and are not comparable: {why}."
-        )
-    ]
-
-
-def _short_cells(cells: Iterable[Cell]) -> list[Sentence]:
-    all_cells = list(cells)
+def _short_cells(cells: Sequence[Cell]) -> list[Sentence]:
     said = []
-    if any(cell.short for cell in all_cells):
+    if any(cell.short for cell in cells):
         said.append("k/n: only k of the n planned seeds gave a number.")
-    if any(cell.n == 0 for cell in all_cells):
+    if any(cell.n == 0 and not cell.out_of_memory for cell in cells):
         said.append("A dash: no number.")
     return [Sentence(text) for text in said]
 
 
-def _worth_of_sd(cells: Iterable[Cell], planned: int) -> list[Sentence]:
+def _worth_of_sd(cells: Sequence[Cell], planned: int) -> list[Sentence]:
     """How far the true sigma may lie from a printed SD, for each small n of the table."""
     sizes = sorted({cell.n for cell in cells if 2 <= cell.n < FEW_RUNS})
     ranges = [(n, *sigma_range(n)) for n in sizes]
@@ -306,15 +295,3 @@ def _pairs(selection: Selection, first: str, second: str) -> list[tuple[str, str
 
 def _names(selection: Selection, column: str) -> list[str]:
     return selection.distinct(column) or ["(none)"]
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _stop(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."

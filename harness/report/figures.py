@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from harness.report.caption import is_synthetic
-from harness.report.selection import Selection
+from harness.report.findings import Findings
+from harness.report.selection import Selection, is_synthetic
 from harness.report.statistics import Cell
+from harness.report.table import row_label
 from harness.report.table_spec import (
     HARDWARE_METRICS,
     TableSpec,
@@ -18,7 +19,6 @@ from harness.report.table_spec import (
     metric_name,
     place,
 )
-from harness.report.tables import row_label, table_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ DODGE = 0.09
 """Sideways step from line to line, as a part of the distance between columns."""
 
 
-def draw(spec: TableSpec, selection: Selection, metric: str) -> dict[str, bytes]:
+def draw(findings: Findings, metric: str) -> dict[str, bytes]:
     """The figure as ``{"pdf": ..., "png": ...}``, the same bytes for the same rows.
 
     Lines join means; bars are ± one sample standard deviation (none for n = 1); white dots are seeds.
@@ -64,11 +64,12 @@ def draw(spec: TableSpec, selection: Selection, metric: str) -> dict[str, bytes]
     from matplotlib import style
     from matplotlib.figure import Figure
 
+    spec, selection = findings.spec, findings.selection
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.add_subplot()
         _axes(axes, spec, metric)
-        cells = table_cells(spec, selection, (metric,))
+        cells = {where: cell for where, cell in findings.cells.items() if where[2] == metric}
         axes.set_title(_title(spec, selection, {cell.n for cell in cells.values() if cell.n}))
         lines = []
         for index, row in enumerate(spec.rows.order):

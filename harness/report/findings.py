@@ -69,6 +69,6 @@ def _cells(spec: TableSpec, selection: Selection) -> dict[Place, Cell]:
     if not selection.mixed_hardware():
         return cells
     return {
-        where: Cell(0, len(spec.seeds)) if where[2] in HARDWARE_METRICS else cell
+        where: Cell(0, len(spec.seeds)) if where[2] in HARDWARE_METRICS and cell.n else cell
         for where, cell in cells.items()
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.report.findings import Findings
+from harness.report.sentence import count, listed
 from harness.report.table_spec import is_counted
-from harness.report.wording import counted, listed
 from harness.store import OddFile
 
 MIXED = (
@@ -54,4 +54,4 @@ def _without_numbers(findings: Findings) -> list[str]:
     if not lacking:
         return []
     rows = used[[metric for metric in lacking if metric in used]].isna().any(axis=1).sum()
-    return [f"{counted(int(rows or len(used)), 'finished row')} without {listed(lacking)}"]
+    return [f"{count(int(rows or len(used)), 'finished row')} without {listed(lacking)}"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from harness.report.statistics import Place
 from harness.report.table_spec import (
     AXIS_LETTERS,
     PAPER_SETTING,
+    Place,
     TableSpec,
     Value,
     canonical,

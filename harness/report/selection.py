@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -33,20 +35,32 @@ class Selection:
         """Distinct values over the used rows, joined by ", ", sorted; absent ones are "unknown"."""
         if self.used.empty:
             return []
-        parts = [_texts(self.used, column) for column in columns]
-        return sorted({", ".join(values) for values in zip(*parts, strict=True)})
+        return sorted({", ".join(values) for values in _distinct(self.used, columns)})
 
     def out_of_memory(self) -> pd.DataFrame:
         """The newest rows of planned runs that did not fit in memory."""
         stands = (self.failed["status"] == "oom") & self.failed["planned"] & ~self.failed["superseded"]
         return self.failed[stands.astype(bool)]
 
+    def measured(self, metrics: Iterable[str]) -> tuple[str, ...]:
+        """Those of ``metrics`` of which some finished run has a finite number."""
+        return tuple(name for name in metrics if any(value is not None for value in finite(self.used, name)))
+
+    def without_number(self, metrics: Iterable[str]) -> dict[int, tuple[str, ...]]:
+        """Position in ``used`` of each finished run that lacks a finite number -> of which metrics."""
+        lacking: dict[int, tuple[str, ...]] = {}
+        for metric in metrics:
+            for position, value in enumerate(finite(self.used, metric)):
+                if value is None:
+                    lacking[position] = (*lacking.get(position, ()), metric)
+        return dict(sorted(lacking.items()))
+
     def hardware(self) -> list[str]:
         """Distinct machines that the numbers come from: hardware, device and threads."""
-        machines = zip(*(_texts(self.used, name) for name in ("hardware", "device", "threads")), strict=True)
+        machines = _distinct(self.used, ("hardware", "device", "threads"))
         return sorted(
             f"{hardware} ({device}, {threads} thread{'' if threads == '1' else 's'})"
-            for hardware, device, threads in set(machines)
+            for hardware, device, threads in machines
         )
 
     def mixed_hardware(self) -> bool:
@@ -58,8 +72,9 @@ def select(spec: TableSpec, rows: pd.DataFrame) -> Selection:
     """Sort the rows of a sweep out. No row is dropped without being counted.
 
     Of several rows for the same (row, column, seed), the one with the newest ``finished``
-    (ISO time; a later row wins a tie) stands, whatever its status: an older number must not
-    stand in for code that now fails.
+    (ISO time) stands, whatever its status: an older number must not stand in for code that now
+    fails. Of a tie a row that did not finish stands, else the last by its text: the order of
+    ``rows`` decides nothing.
 
     Raises:
         InputError: a column that the table needs is not in ``rows``.
@@ -100,6 +115,19 @@ def configured(rows: pd.DataFrame, section: str, key: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def finite(rows: pd.DataFrame, metric: str) -> list[float | None]:
+    """The metric of each row; None where it is absent, no number or not finite."""
+    if metric not in rows:
+        return [None] * len(rows)
+    values = pd.to_numeric(rows[metric], errors="coerce").astype(float).tolist()
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def is_synthetic(selection: Selection) -> bool:
+    """Whether any number of the table comes from made-up videos."""
+    return "synthetic" in selection.distinct("data_kind")
+
+
 def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
     """A copy with the columns that are compared, as text."""
     needed = [*spec.rows.keys, *spec.columns.keys, "seed", "status", "trial"]
@@ -113,7 +141,7 @@ def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"table {spec.name}: unknown metric {strange[0]!r}; known are {allowed}")
 
     # A failed trial's row has no window; the other numbers of that column are then floats.
-    table = rows.reset_index(drop=True).reindex(columns=[*rows.columns, *lacking])
+    table = rows.iloc[_order(rows)].reset_index(drop=True).reindex(columns=[*rows.columns, *lacking])
     table["row_key"] = _places(table, spec.rows)
     table["column_key"] = _places(table, spec.columns)
     table["seed_key"] = table["seed"].map(canonical).astype(object)
@@ -121,6 +149,15 @@ def _with_keys(spec: TableSpec, rows: pd.DataFrame) -> pd.DataFrame:
     finished = table["finished"] if "finished" in table else pd.Series(pd.NaT, index=table.index)
     table["finished_key"] = pd.to_datetime(finished, utc=True, errors="coerce", format="ISO8601")
     return table
+
+
+def _order(rows: pd.DataFrame) -> list[int]:
+    """One order for the same rows, however they come: finished ones first, then by their text."""
+    columns = sorted(map(str, rows.columns))
+    texts = list(zip(*(map(str, rows[column]) for column in columns), strict=True))
+    done = rows["status"] == "done" if "status" in rows else pd.Series(False, index=rows.index)
+    late = [not each for each in done]
+    return sorted(range(len(rows)), key=lambda position: (late[position], texts[position]))
 
 
 def _places(table: pd.DataFrame, side: Side) -> pd.Series[Any]:
@@ -139,8 +176,13 @@ def _missing(spec: TableSpec, used: pd.DataFrame) -> tuple[tuple[str, str, tuple
     return tuple(gap for gap in gaps if gap[2])
 
 
-def _texts(rows: pd.DataFrame, column: str) -> list[str]:
-    if column not in rows:
-        return [UNKNOWN] * len(rows)
-    values = cast("list[object]", rows[column].astype(object).tolist())
-    return [UNKNOWN if pd.isna(value) or value == "" else canonical(value) for value in values]  # type: ignore[call-overload]
+def _distinct(rows: pd.DataFrame, columns: Sequence[str]) -> set[tuple[str, ...]]:
+    """The values that some columns take together, as text."""
+    absent = [None] * len(rows)
+    values = (rows[name].astype(object).tolist() if name in rows else absent for name in columns)
+    return {tuple(map(_text, together)) for together in set(zip(*values, strict=True))}
+
+
+def _text(value: object) -> str:
+    absent = value is None or value is pd.NaT or value is pd.NA or value != value  # NaN differs from itself
+    return UNKNOWN if absent or value == "" else canonical(value)

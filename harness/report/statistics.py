@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.special import chdtri
 
+from harness.report.selection import finite
 from harness.report.table_spec import Place, TableSpec
 from harness.report.welch import check_confidence, t_quantile
 
@@ -59,7 +61,7 @@ def summarise(values: Iterable[float], planned: int) -> Cell:
 
 
 def grid(
-    spec: TableSpec, used: pd.DataFrame, metrics: Iterable[str], too_large: pd.DataFrame | None = None
+    spec: TableSpec, used: pd.DataFrame, metrics: Sequence[str], too_large: pd.DataFrame | None = None
 ) -> dict[Place, Cell]:
     """Every planned cell.
 
@@ -67,20 +69,24 @@ def grid(
         used: finished runs only, one for each (row, column, seed).
         too_large: runs that did not fit in memory.
     """
+    places = list(zip(used["row_key"], used["column_key"], strict=True))
+    failed = (
+        Counter()
+        if too_large is None
+        else Counter(zip(too_large["row_key"], too_large["column_key"], strict=True))
+    )
+    runs: dict[Place, list[float]] = {}
+    for metric in metrics:
+        for (row, column), value in zip(places, finite(used, metric), strict=True):
+            if value is not None:
+                runs.setdefault((row, column, metric), []).append(value)
     cells: dict[Place, Cell] = {}
     for row in spec.rows.places:
         for column in spec.columns.places:
-            here = _at(used, row, column)
-            failed = 0 if too_large is None else len(_at(too_large, row, column))
             for metric in metrics:
-                values = pd.to_numeric(here[metric], errors="coerce") if metric in here else ()
-                found = summarise(values, len(spec.seeds))
-                cells[row, column, metric] = replace(found, out_of_memory=failed)
+                found = summarise(runs.get((row, column, metric), ()), len(spec.seeds))
+                cells[row, column, metric] = replace(found, out_of_memory=failed[row, column])
     return cells
-
-
-def _at(rows: pd.DataFrame, row: str, column: str) -> pd.DataFrame:
-    return rows[(rows["row_key"] == row) & (rows["column_key"] == column)]
 
 
 def sigma_range(n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -45,15 +45,17 @@ def _make(
 ) -> tuple[str, list[Path]]:
     """Write the report; returns the table for the terminal, and the files."""
     # Late: pandas, scipy and matplotlib take a second, and a report that is there needs none of them.
-    from harness.report.report import write_report, write_whole
-    from harness.report.tables import terminal_table
+    from harness.report.findings import examine
+    from harness.report.report import write_findings, write_whole
+    from harness.report.terminal import terminal_table
 
     odd: list[OddFile] = []
     rows = read_rows(plan.rows, [cell.key for _, cell in cells], odd)
     for file in odd:
         console.print(str(file), markup=False)
-    text = terminal_table(spec, rows)
-    files = write_report(spec, rows, plan.report) + _picture(plan, spec, cells)
+    findings = examine(spec, rows)
+    text = terminal_table(findings)
+    files = write_findings(findings, plan.report) + _picture(plan, spec, cells)
     record = {"origin": origin, "files": [path.name for path in files], "text": text}
     write_whole(plan.report / MADE_FROM, json.dumps(record, indent=1).encode())
     return text, files

@@ -94,6 +94,17 @@ METRIC_NAMES = {
     "flops_g": "GMACs",
 }
 
+UNITS = {
+    "AP": "%",
+    "AP50": "%",
+    "AP75": "%",
+    "AR1": "%",
+    "AR10": "%",
+    "fps": "frames/s",
+    "peak_memory_gb": "GB",
+    "flops_g": "10^9 multiply-adds",
+}
+
 PAPER_SETTING: dict[str, Value] = {
     "model.encoder": "ifc",
     "model.memory_tokens": 8,
