@@ -52,7 +52,9 @@ def test_what_is_not_known_is_empty() -> None:
     one = next(line for line in lines if line["model.encoder"] == "ifc" and line["metric"] == "AP")
     assert (one["n"], one["out_of_memory"]) == ("1", "2")
     assert one["mean"] == one["min"] == one["max"] != ""
-    assert (one["sd"], one["ci_low"], one["ci_high"], one["verdict"], one["why"]) == ("", "", "", "", "")
+    assert (one["sd"], one["ci_low"], one["ci_high"], one["best"]) == ("", "", "", "false")
+    assert one["verdict"] == "not comparable"
+    assert one["why"].startswith("embedded synthetic data, not YouTube-VIS 2019 valid; another recipe (")
     none = next(line for line in lines if line["model.encoder"] == "full_thw")
     assert (none["n"], none["mean"], none["paper"], none["paper_sd"]) == ("0", "", "37.2", "0.4")
 

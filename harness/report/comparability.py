@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.data.benchmarks import BENCHMARKS
 from harness.grid import Grid
+from harness.report.escape import one_line
 from harness.report.selection import Selection
 from harness.report.table_spec import HARDWARE_METRICS, TableSpec, is_counted
 from harness.sweep_file import SweepFile, load_scale
@@ -64,7 +65,7 @@ def differences(spec: TableSpec, selection: Selection, metric: str) -> list[str]
         machines = selection.distinct("hardware")
         if conditions.gpu is None or not all(conditions.gpu in machine for machine in machines):
             found.append(f"on {', '.join(machines)}, not {conditions.gpu or 'the machine of the paper'}")
-    return found
+    return [one_line(clause) for clause in found]
 
 
 def _data(selection: Selection, conditions: Conditions) -> list[str]:
