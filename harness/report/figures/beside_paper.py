@@ -22,9 +22,8 @@ from harness.report.figures.style import (
     wrapped,
 )
 from harness.report.findings import Findings
-from harness.report.statistics import Place
-from harness.report.table_spec import METRIC_NAMES, is_counted, place
 from harness.report.table import row_label
+from harness.report.table_spec import METRIC_NAMES, Place, is_counted, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

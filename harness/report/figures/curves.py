@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from harness.report.figures import words
 from harness.report.figures.marks import plain_powers
@@ -24,17 +22,14 @@ from harness.report.figures.style import (
 )
 from harness.report.findings import Findings
 from harness.report.selection import Selection
-from harness.report.table_spec import place, value_label
 from harness.report.table import row_label
-from model.errors import InputError
+from harness.report.table_spec import place, value_label
 
 POINTS, FEWEST_POINTS = 60, 20
 """Most points of a line, and least: each is the mean of so many steps that no more are needed"""
 ALL_POINTS = 1800
 """Most points of a figure, or its file grows out of hand"""
 HEIGHT = 2.0
-LOSSES = "losses.csv"
-"""In a trial's folder; harness/train.py writes it"""
 TRAINED = ("model", "train")
 """Sections of the configuration that a training depends on"""
 
@@ -59,33 +54,20 @@ class Losses:
     curves: tuple[Curve, ...] = ()
 
 
-def read_losses(trials: Path, selection: Selection) -> Losses:
-    """Curves of the trainings behind the rows that count; those without a file there are absent.
+def read_losses(curves: Mapping[str, Sequence[tuple[int, float]]], selection: Selection) -> Losses:
+    """Curves of the trainings behind the rows that count; those without a curve are absent.
 
     Args:
-        trials: ``results/trials``, with a folder for each trial.
-
-    Raises:
-        InputError: a file lacks its columns or has something else than numbers in them.
+        curves: trial -> (step, total loss), as :func:`harness.archive.read_curves` finds them.
     """
-    curves = []
+    found = []
     for trial, rows in selection.used.groupby("trial", sort=True):
-        file = trials / str(trial) / LOSSES
-        if file.is_file():
-            steps, losses = _read(file)
+        points = np.array(curves.get(str(trial), ()), dtype=float).reshape(-1, 2)
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points):
             row, column, seed = (str(rows[key].iloc[0]) for key in ("row_key", "column_key", "seed_key"))
-            curves.append(Curve(str(trial), seed, row, column, steps, losses))
-    return Losses(tuple(curve for curve in curves if len(curve.steps)))
-
-
-def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        table = pd.read_csv(file, usecols=["step", "total"], dtype=float)
-    except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file}: not a table of losses with columns step, total: {reason}") from error
-    finite = table[np.isfinite(table).all(axis=1)]
-    return finite["step"].to_numpy(), finite["total"].to_numpy()
+            found.append(Curve(str(trial), seed, row, column, points[:, 0], points[:, 1]))
+    return Losses(tuple(found))
 
 
 def binned(curve: Curve, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,8 +29,8 @@ from harness.report.figures.style import (
     wrapped,
 )
 from harness.report.findings import Findings
-from harness.report.table_spec import Values, axis_title, canonical, is_counted, place, value_label
 from harness.report.table import row_label
+from harness.report.table_spec import Values, axis_title, canonical, is_counted, place, value_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

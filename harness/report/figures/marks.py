@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from harness.report.figures.style import SMALL_TEXT, Look
 from harness.report.findings import Findings
-from harness.report.statistics import Cell, Place
+from harness.report.statistics import Cell
+from harness.report.table_spec import Place
 from harness.report.verdicts import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ BAR: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}
 
 def half_width(cell: Cell) -> float:
     """Half of the t interval of a cell's mean; NaN below n = 2, where there is none."""
-    if cell.sd is None:
-        return math.nan
-    return float(stdtrit(cell.n - 1, (1 + CONFIDENCE) / 2)) * cell.sd / math.sqrt(cell.n)
+    interval = cell.interval(CONFIDENCE)
+    return math.nan if interval is None else (interval[1] - interval[0]) / 2
 
 
 def mean(cell: Cell) -> float:

@@ -24,8 +24,8 @@ from harness.report.figures.style import (
     text_width,
 )
 from harness.report.findings import Findings
-from harness.report.table_spec import canonical, place
 from harness.report.table import row_label
+from harness.report.table_spec import canonical, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.report.selection import is_synthetic
 from harness.report.findings import Findings
-from harness.report.statistics import Cell, Place
-from harness.report.table_spec import HARDWARE_METRICS, axis_title, is_counted, metric_name, place
+from harness.report.selection import is_synthetic
+from harness.report.statistics import Cell
 from harness.report.table import row_label
+from harness.report.table_spec import HARDWARE_METRICS, Place, axis_title, is_counted, metric_name, place
 
 UNITS = {
     "fps": "FPS (frames/s)",
