@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.report import escape
 from harness.report.comparison import Comparison
+from harness.report.figures.style import Figure
 from harness.report.findings import Findings
 from harness.report.markdown import github, markdown_table
 from harness.report.selection import Selection
@@ -49,15 +50,15 @@ _TESTED = (
 """Heads of a comparison's numbers"""
 
 
-def page(findings: Findings, tables: Sequence[Table]) -> str:
+def page(findings: Findings, tables: Sequence[Table], figures: Sequence[Figure] = ()) -> str:
     """Everything on one page: what is missing stands there as well as what was found."""
     spec, selection = findings.spec, findings.selection
     parts = [f"# {escape.markdown(f'{spec.name}: {spec.title}')}\n"]
     parts += [markdown_table(table) for table in tables]
-    for metric in spec.figures:
-        name = f"{spec.name}_{metric}"
+    for figure in figures:
+        title, caption = escape.markdown(figure.title), escape.markdown(figure.caption)
         parts.append(
-            f"### {metric_name(metric)}\n\n![{metric_name(metric)}]({name}.png) ([PDF]({name}.pdf))\n"
+            f"### {title}\n\n![{title}]({figure.name}.png) ([PDF]({figure.name}.pdf))\n\n{caption}\n"
         )
     parts += [
         _section("Claims", _claims(findings), "The sweep file names no claim of the paper."),

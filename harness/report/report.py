@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from harness.report.csv_table import csv_claims, csv_comparisons, csv_deviations, csv_table
+from harness.report.figures.style import Figure
 from harness.report.findings import Findings, examine
 from harness.report.latex import latex_table
 from harness.report.markdown import markdown_table
@@ -38,7 +40,16 @@ def write_findings(findings: Findings, out: Path) -> list[Path]:
     Raises:
         InputError: ``out`` cannot be written.
     """
-    spec = findings.spec
+    figures: list[Figure] = []
+    if findings.spec.figures:
+        from harness.report.figures import figures_of  # matplotlib takes a second to import
+
+        figures = figures_of(findings)
+    return [write_whole(out / name, content) for name, content in report_files(findings, figures).items()]
+
+
+def report_files(findings: Findings, figures: Sequence[Figure]) -> dict[str, bytes]:
+    """Names and contents of all files of a sweep's report."""
     contents: dict[str, bytes] = {}
     tables = tables_of(findings)
     for table in tables:
@@ -49,14 +60,10 @@ def write_findings(findings: Findings, out: Path) -> list[Path]:
     if findings.claims:
         contents["claims.csv"] = csv_claims(findings).encode()
         contents["comparisons.csv"] = csv_comparisons(findings).encode()
-    if spec.figures:
-        from harness.report.figures import draw  # matplotlib takes a second to import
-
-        for metric in spec.figures:
-            for suffix, picture in draw(findings, metric).items():
-                contents[f"{spec.name}_{metric}.{suffix}"] = picture
-    contents["report.md"] = page(findings, tables).encode()
-    return [write_whole(out / name, content) for name, content in contents.items()]
+    for figure in figures:
+        contents |= {f"{figure.name}.pdf": figure.pdf, f"{figure.name}.png": figure.png}
+    contents["report.md"] = page(findings, tables, figures).encode()
+    return contents
 
 
 def write_whole(path: Path, content: bytes) -> Path:

@@ -75,8 +75,8 @@ def _origin(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> str
         file = plan.rows / f"{cell.key}.parquet"
         digest.update(file.read_bytes() if file.is_file() else b"missing")
     digest.update((PROJECT / "harness" / "paper.yaml").read_bytes())
-    sources = sorted(file.name for file in Path(__file__).parent.glob("*.py"))
-    digest.update(code_version(tuple(f"harness/report/{name}" for name in sources)).encode())
+    sources = sorted(str(file.relative_to(PROJECT)) for file in Path(__file__).resolve().parent.rglob("*.py"))
+    digest.update(code_version(tuple(sources)).encode())
     return digest.hexdigest()
 
 
