@@ -112,12 +112,12 @@
   function summary(cell, data, metric) {
     const lines = cell.metrics;
     const hasPaper = lines.some((line) => line.paper !== "--");
-    const heads = [{ text: "Metric" }, { text: "Mean ± SD", number: true }, { text: "n", number: true }, { text: "Range", number: true }];
+    const heads = [{ text: "Metric" }, { text: "Mean ± SD", number: true }, { text: "n", number: true }, { text: "95 % t interval", number: true }];
     if (hasPaper) heads.push({ text: "Paper", number: true }, { text: "Verdict" });
     const rows = lines.map((line) => {
       const name = data.metrics[line.metric];
       const first = line.metric === metric ? el("b", null, name) : name;
-      const ours = [first, line.ours, line.n, line.range];
+      const ours = [first, line.ours, line.n, line.interval];
       return hasPaper ? [...ours, line.paper, verdict(line)] : ours;
     });
     return table(heads, rows, "Summary of the cell");

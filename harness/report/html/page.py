@@ -20,7 +20,6 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from harness.report.caption import is_synthetic
 from harness.report.findings import Findings
 from harness.report.html.claims import GAP_HEADS, PLOT_WIDTH, ClaimView, claim_views, definitions, tally
 from harness.report.html.sections import (
@@ -28,6 +27,7 @@ from harness.report.html.sections import (
     Names,
     TableView,
     accounted,
+    bare_views,
     failure_views,
     gap_views,
     judged_views,
@@ -37,6 +37,7 @@ from harness.report.html.sections import (
 )
 from harness.report.html.trials import trial_data
 from harness.report.html.wording import MISSING, interval, number, value_text, without_controls
+from harness.report.selection import is_synthetic
 from harness.report.table_spec import decimals, metric_name
 
 Json = dict[str, Any]
@@ -100,6 +101,7 @@ class _SweepView:
     judged: list[Any]
     failures: list[Any]
     gaps: list[Any]
+    bare: list[Any]
     provenance: list[Any]
     accounted: list[tuple[int, str]]
     data: Markup
@@ -113,7 +115,7 @@ _SYNTHETIC = (
 )
 
 
-def html_page(sweeps: Sequence[SweepPage], made: Mapping[str, str]) -> str:
+def html_page(sweeps: Sequence[SweepPage], made: Mapping[str, str] | None = None) -> str:
     """The whole page. The same findings give the same text.
 
     Args:
@@ -132,7 +134,7 @@ def html_page(sweeps: Sequence[SweepPage], made: Mapping[str, str]) -> str:
         policy=_policy(style, script),
         sweeps=views,
         facts=_facts([sweep.findings for sweep in sweeps]),
-        made=dict(made),
+        made=dict(made or {}),
         warnings=_warnings([sweep.findings for sweep in sweeps], views),
         tally=tally(claim.badge.verdict for view in views for claim in view.claims),
         definitions=definitions(),
@@ -161,7 +163,7 @@ def _sweep(sweep: SweepPage, anchor: str, taken: set[str]) -> _SweepView:
     spec = findings.spec
     claims = claim_views(findings.claims, anchor)
     names = Names.of(findings)
-    tables = table_views(findings, names, anchor, taken)
+    tables = table_views(findings, anchor, taken)
     return _SweepView(
         anchor=anchor,
         name=spec.name,
@@ -177,6 +179,7 @@ def _sweep(sweep: SweepPage, anchor: str, taken: set[str]) -> _SweepView:
         judged=judged_views(findings, names),
         failures=failure_views(findings, names, anchor, sweep.commands),
         gaps=gap_views(findings, names),
+        bare=bare_views(findings, names, anchor),
         provenance=provenance_views(selection),
         accounted=accounted(selection),
         data=embedded_json(_panel_data(sweep, names, [table.anchor for table in tables])),
@@ -210,6 +213,7 @@ def _metric_line(findings: Findings, row: str, column: str, metric: str) -> Json
     """One metric of a cell, beside the paper's."""
     where, digits = (row, column, metric), decimals(metric)
     cell, judged = findings.cells[where], findings.verdicts.get(where)
+    reach = cell.interval()
     ours = number(cell.mean, digits) + ("" if cell.sd is None else f" ± {number(cell.sd, digits)}")
     paper, spread = findings.paper.get(where), findings.paper_sd.get(where)
     theirs = number(paper, digits) + ("" if spread is None else f" ± {number(spread, digits)}")
@@ -217,15 +221,11 @@ def _metric_line(findings: Findings, row: str, column: str, metric: str) -> Json
         "metric": metric,
         "ours": ours if cell.n or not cell.out_of_memory else "OOM",
         "n": f"{cell.n}/{cell.planned}",
-        "range": MISSING if cell.low is None or cell.high is None else _range(cell.low, cell.high, digits),
+        "interval": MISSING if reach is None else interval(*reach, digits, sign=False),
         "paper": theirs,
         "verdict": "" if judged is None else judged.verdict,
         "why": "" if judged is None else judged.why,
     }
-
-
-def _range(low: float, high: float, digits: int) -> str:
-    return interval(low, high, digits, sign=False)[1:-1].replace(", ", " to ")
 
 
 def embedded_json(data: Json) -> Markup:

@@ -8,13 +8,11 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
-from harness.report.caption import Sentence, mean_caption, std_caption, std_title
 from harness.report.findings import Findings
 from harness.report.html.claims import Badge
 from harness.report.html.trials import LOG_CHARACTERS
 from harness.report.html.wording import (
     MISSING,
-    OUT_OF_MEMORY,
     interval,
     is_absent,
     key_text,
@@ -24,10 +22,11 @@ from harness.report.html.wording import (
     signed,
     value_text,
 )
+from harness.report.paper_words import marks, said_of_means
 from harness.report.selection import Selection
-from harness.report.statistics import Cell, Place
-from harness.report.table_spec import decimals, metric_name, place
-from harness.report.tables import row_label
+from harness.report.sentence import Sentence
+from harness.report.table import Table, row_label, tables_of
+from harness.report.table_spec import Place, decimals, metric_name, place
 from harness.row_schema import RESULT_COLUMNS
 
 Json = dict[str, Any]
@@ -84,7 +83,6 @@ class TableView:
     has_spread: bool
     badges: tuple[Badge, ...]
     """Verdicts that occur, for the key below the table"""
-    has_best: bool
     is_narrow: bool
     is_stacked: bool
     """Deviations stand below the means"""
@@ -163,57 +161,45 @@ class Names:
         )
 
 
-def table_views(findings: Findings, names: Names, anchor: str, taken: set[str]) -> list[TableView]:
+def table_views(findings: Findings, anchor: str, taken: set[str]) -> list[TableView]:
     """The table of means and, where the sweep names one, that of the standard deviations."""
-    spec, selection = findings.spec, findings.selection
-    cells, paper = dict(findings.cells), dict(findings.paper)
-    caption = mean_caption(spec, selection, cells, paper)
-    views = [_table(findings, names, anchor, spec.name, spec.title, spec.cells, False, caption)]
-    if spec.std_name is not None:
-        printed = {metric for _, _, metric in findings.paper_sd}
-        metrics = tuple(metric for metric in spec.cells if metric in printed or not printed)
-        said = std_caption(spec, selection, cells, metrics, dict(findings.paper_sd))
-        new = [sentence for sentence in said if sentence not in caption]
-        other = sweep_anchor(spec.std_name, taken)
-        views.append(_table(findings, names, other, spec.std_name, std_title(spec), metrics, True, new))
+    tables = tables_of(findings)
+    paper = list(findings.paper)
+    # Verdicts stand beside the paper's numbers as signs; the caption's letters are for print.
+    said = set(said_of_means(findings, paper)) if marks(findings, paper) else set()
+    views = []
+    for index, table in enumerate(tables):
+        name = anchor if index == 0 else sweep_anchor(table.name, taken)
+        views.append(_table(findings, table, name, said))
+        said |= set(table.caption)
     return views
 
 
-def _table(
-    findings: Findings,
-    names: Names,
-    anchor: str,
-    name: str,
-    title: str,
-    metrics: tuple[str, ...],
-    spread: bool,
-    caption: list[Sentence],
-) -> TableView:
-    spec = findings.spec
-    places = [(column, metric) for column in names.columns for metric in metrics]
-    views = tuple(
-        RowView(label, tuple(_cell(findings, anchor, (row, *where), spread) for where in places))
-        for row, label in names.rows.items()
+def _table(findings: Findings, table: Table, anchor: str, said: set[Sentence]) -> TableView:
+    metrics = table.metrics
+    rows = tuple(
+        RowView(label, tuple(_cell(findings, table, anchor, where) for where in table.places(row)))
+        for row, label in table.rows
     )
-    shown = {cell.badge for row in views for cell in row.cells if cell.badge}
-    heads = [spec.columns.labels(values) for values in spec.columns.order]
+    shown = {cell.badge for row in rows for cell in row.cells if cell.badge}
+    heads = [names for _, names in table.columns]
+    places = [(names, metric) for _, names in table.columns for metric in metrics]
     return TableView(
         anchor=anchor,
-        name=name,
-        title=title,
-        stub=spec.rows.title,
+        name=table.name,
+        title=table.title,
+        stub=table.stub,
         levels=tuple(_level(heads, depth, len(metrics)) for depth in range(len(heads[0]) if heads else 0)),
         metrics=tuple(metric_name(metric) for _, metric in places),
-        sorters=tuple(", ".join(filter(None, (metric_name(m), names.columns[c]))) for c, m in places),
-        rows=views,
-        has_paper=any(cell.paper for row in views for cell in row.cells),
-        has_spread=any(cell.spread for row in views for cell in row.cells),
+        sorters=tuple(", ".join([metric_name(metric), *names]) for names, metric in places),
+        rows=rows,
+        has_paper=bool(table.paper),
+        has_spread=any(cell.spread for row in rows for cell in row.cells),
         badges=tuple(sorted(shown, key=lambda badge: badge.css)),
-        has_best=any(cell.best for row in views for cell in row.cells),
         is_narrow=len(places) <= NARROW,
         is_stacked=len(places) > BESIDE,
         group=len(metrics),
-        caption=tuple(caption[1:]),  # the first is the title
+        caption=tuple(sentence for sentence in table.caption[1:] if sentence not in said),  # [0] is the title
     )
 
 
@@ -223,20 +209,19 @@ def _level(heads: list[tuple[str, ...]], depth: int, metrics: int) -> tuple[tupl
     return tuple((group[0][depth], len(group) * metrics) for group in groups)
 
 
-def _cell(findings: Findings, anchor: str, where: Place, spread: bool) -> CellView:
-    cell, digits = findings.cells.get(where, Cell(0, len(findings.spec.seeds))), decimals(where[2])
-    value = cell.sd if spread else cell.mean
-    paper = (findings.paper_sd if spread else findings.paper).get(where)
-    verdict = None if spread else findings.verdicts.get(where)
+def _cell(findings: Findings, table: Table, anchor: str, where: Place) -> CellView:
+    cell = table.cells[where]
+    value = cell.sd if table.spread else cell.mean
+    verdict = None if table.spread else findings.verdicts.get(where)
     return CellView(
         href=cell_link(anchor, *where),
         sort="" if value is None else repr(round(value, 6)),
-        value=OUT_OF_MEMORY if cell.n == 0 and cell.out_of_memory else number(value, digits),
-        spread="" if spread or cell.sd is None else number(cell.sd, digits),
-        count=f"{cell.n}/{cell.planned}" if cell.short else "",
-        paper="" if paper is None else number(paper, digits),
+        value=table.number(where),
+        spread=table.deviation(where),
+        count=table.seeds(where),
+        paper=table.papers(where),
         badge=None if verdict is None else Badge(verdict.verdict),
-        best=not spread and where in findings.best,
+        best=where in table.best,
     )
 
 
@@ -326,6 +311,18 @@ def gap_views(findings: Findings, names: Names) -> list[tuple[str, str, str]]:
         (names.rows[row], ", ".join(filter(None, columns)), ", ".join(map(str, seeds)))
         for (row, seeds), columns in together.items()
     ]
+
+
+def bare_views(findings: Findings, names: Names, anchor: str) -> list[tuple[str, str, str, str, str]]:
+    """(row, column, link, seed, metrics) of runs that finished and lack a finite number that others have."""
+    selection, found = findings.selection, []
+    for position, metrics in selection.without_number(selection.measured(findings.spec.cells)).items():
+        run = selection.used.iloc[position]
+        row, column = str(run["row_key"]), str(run["column_key"])
+        lacking = ", ".join(map(metric_name, metrics))
+        link = cell_link(anchor, row, column)
+        found.append((names.rows[row], names.columns[column], link, str(run["seed_key"]), lacking))
+    return found
 
 
 def provenance_views(selection: Selection) -> list[tuple[str, list[tuple[str, int]]]]:
