@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from harness.report.findings import Findings
 from harness.report.sentence import count, listed
-from harness.report.table_spec import is_counted
+from harness.report.table_spec import is_counted, metric_name
 from harness.store import OddFile
 
 MIXED = (
@@ -54,4 +54,6 @@ def _without_numbers(findings: Findings) -> list[str]:
     if not lacking:
         return []
     rows = used[[metric for metric in lacking if metric in used]].isna().any(axis=1).sum()
-    return [f"{count(int(rows or len(used)), 'finished row')} without {listed(lacking)}"]
+    return [
+        f"{count(int(rows or len(used)), 'finished row')} without {listed(list(map(metric_name, lacking)))}"
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.data.splits import load_scored
+from harness.engine.manifest import load_manifests
 from harness.engine.plan import Plan
 from harness.provenance import PROJECT, code_version
 from harness.report.spec_of import spec_of
@@ -16,6 +17,8 @@ from harness.report.table_spec import TableSpec
 from harness.store import OddFile, read_rows
 from harness.sweep import Cell, Trial, trial_cells
 
+PAGE = "report.html"
+"""Of one sweep; ``harness report`` writes one page over all"""
 MADE_FROM = ".made_from.json"
 """In a report's folder: what it was made from, its files, and its table for the terminal"""
 
@@ -45,17 +48,22 @@ def _make(
 ) -> tuple[str, list[Path]]:
     """Write the report; returns the table for the terminal, and the files."""
     # Late: pandas, scipy and matplotlib take a second, and a report that is there needs none of them.
-    from harness.report.findings import examine
-    from harness.report.report import write_findings, write_whole
-    from harness.report.terminal import terminal_table
+    from harness.report.book import Sheet
+    from harness.report.html.page import html_page
+    from harness.report.report import report_files, write_whole
+    from harness.report.terminal import terminal_claims, terminal_table
 
     odd: list[OddFile] = []
     rows = read_rows(plan.rows, [cell.key for _, cell in cells], odd)
     for file in odd:
         console.print(str(file), markup=False)
-    findings = examine(spec, rows)
-    text = terminal_table(findings)
-    files = write_findings(findings, plan.report) + _picture(plan, spec, cells)
+    results = plan.options.results
+    manifest = next((each for each in load_manifests(results)[0] if each.folder == plan.rows), None)
+    sheet = Sheet.of(spec, rows, plan.rows, results, manifest)
+    contents = {**report_files(sheet.findings, sheet.figures), PAGE: html_page([sheet.page]).encode()}
+    text = "\n\n".join(filter(None, [terminal_table(sheet.findings), terminal_claims(sheet.findings)]))
+    files = [write_whole(plan.report / name, content) for name, content in contents.items()]
+    files += _picture(plan, spec, cells)
     record = {"origin": origin, "files": [path.name for path in files], "text": text}
     write_whole(plan.report / MADE_FROM, json.dumps(record, indent=1).encode())
     return text, files
@@ -75,8 +83,11 @@ def _origin(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> str
         file = plan.rows / f"{cell.key}.parquet"
         digest.update(file.read_bytes() if file.is_file() else b"missing")
     digest.update((PROJECT / "harness" / "paper.yaml").read_bytes())
-    sources = sorted(str(file.relative_to(PROJECT)) for file in Path(__file__).resolve().parent.rglob("*.py"))
+    here = Path(__file__).resolve().parent
+    sources = sorted(str(file.relative_to(PROJECT)) for file in here.rglob("*.py"))
     digest.update(code_version(tuple(sources)).encode())
+    for file in sorted(path for path in here.rglob("page.*") if path.suffix != ".py"):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
