@@ -497,6 +497,28 @@ def test_deep_links(browser: Any, address: str, fragment: str) -> None:
     assert f"#{fragment}" in escape(browser).get_attribute("href")
 
 
+def test_rows_of_two_keys_open_too(chromium: Any, tmp_path: Path) -> None:
+    spec = replace(
+        MATCHING,
+        name="table2d",
+        rows=Side(("inference.window", "inference.stride"), ((5, 3), (10, 5))),
+        paper="table2d_strides",
+    )
+    steps = ((5, 3), (10, 5))
+    rows = [
+        row("ifc", window, 0, AP=40.0, sweep="table2d") | {"inference.stride": stride}
+        for window, stride in steps
+    ]
+    path = tmp_path / "strides.html"
+    path.write_text(html_page([SweepPage(examine(spec, pd.DataFrame(rows)))]), encoding="utf-8")
+    visit(chromium, path.as_uri())
+    chromium.find_elements("css selector", "a.cell")[1].click()
+    assert "T=10, S=5" in panel_of(chromium).text
+    assert chromium.current_url.endswith("#table2d/10%20%2F%205//AP")
+    assert "40.00" in panel_of(chromium).text
+    assert chromium.get_log("browser") == []
+
+
 def test_links_to_a_section_and_to_nowhere(browser: Any, address: str) -> None:
     for unknown in ("table3a/ifc/7", "nowhere/ifc/5", "%E0%A4%A/x/y", "table3a"):
         visit(browser, f"{address}#{unknown}")

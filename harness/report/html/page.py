@@ -77,7 +77,6 @@ class SweepPage:
 
 @dataclass(frozen=True)
 class _FigureView:
-    name: str
     title: str
     caption: str
     source: str
@@ -245,7 +244,8 @@ def _figure(figure: Figure) -> _FigureView:
     box = re.search(r'viewBox="\S+ \S+ ([\d.]+) ', head)
     source = "data:image/svg+xml," + quote(svg.strip(), safe=" !()*+,-./:;=?@[]^_|~$")
     is_wide = box is not None and float(box[1]) > WIDE_FIGURE
-    return _FigureView(figure.name, figure.title, figure.caption, source, is_wide)
+    caption = figure.caption.removeprefix(figure.title)  # which stands before it in bold
+    return _FigureView(figure.title, caption, source, is_wide)
 
 
 def _facts(all_findings: list[Findings]) -> list[tuple[str, list[str]]]:
@@ -256,7 +256,7 @@ def _facts(all_findings: list[Findings]) -> list[tuple[str, list[str]]]:
     machines = {machine for findings in all_findings for machine in findings.selection.hardware()}
     facts = [
         ("Scale", sorted({findings.spec.scale for findings in all_findings})),
-        ("Data", _distinct(used, "data_description") or ["no finished run"]),
+        ("Data", _distinct(used, "data_description") or ["none (counted)" if rows else "no finished run"]),
         ("Seeds", [f"n = {' or '.join(map(str, seeds))} a cell"] if seeds else []),
         ("Machine", sorted(machines)),
         ("Commit", _commits(used)),

@@ -27,6 +27,7 @@ from harness.report.selection import Selection
 from harness.report.sentence import Sentence
 from harness.report.table import Table, row_label, tables_of
 from harness.report.table_spec import Place, decimals, metric_name, place
+from harness.report.verdicts import OF_A_CELL
 from harness.row_schema import RESULT_COLUMNS
 
 Json = dict[str, Any]
@@ -195,7 +196,7 @@ def _table(findings: Findings, table: Table, anchor: str, said: set[Sentence]) -
         rows=rows,
         has_paper=bool(table.paper),
         has_spread=any(cell.spread for row in rows for cell in row.cells),
-        badges=tuple(sorted(shown, key=lambda badge: badge.css)),
+        badges=tuple(Badge(verdict) for verdict in OF_A_CELL if Badge(verdict) in shown),
         is_narrow=len(places) <= NARROW,
         is_stacked=len(places) > BESIDE,
         group=len(metrics),
@@ -226,8 +227,9 @@ def _cell(findings: Findings, table: Table, anchor: str, where: Place) -> CellVi
 
 
 def judged_views(findings: Findings, names: Names) -> list[JudgedView]:
-    """Every cell that was held against the paper's."""
+    """Every cell that was held against the paper's; without any test no numbers of tests stand there."""
     views = []
+    shown = len(JUDGED_HEADS) if any(judged.tests for judged in findings.verdicts.values()) else 2
     for where, judged in findings.verdicts.items():
         digits, tests = decimals(where[2]), judged.tests
         tested = (MISSING,) * 6
@@ -246,7 +248,7 @@ def judged_views(findings: Findings, names: Names) -> list[JudgedView]:
             filter(None, (names.rows[where[0]], names.columns[where[1]], metric_name(where[2])))
         )
         numbers = (ours, number(findings.paper.get(where), digits), *tested)
-        views.append(JudgedView(named, Badge(judged.verdict), judged.why, numbers))
+        views.append(JudgedView(named, Badge(judged.verdict), judged.why, numbers[:shown]))
     return views
 
 
