@@ -8,7 +8,7 @@ with Bonferroni's correction over them. Holm's correction over the claims of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 
 from harness.report.claimed import Pair, Trend, asked_of
 from harness.report.comparison import Comparison, compare, holm, trend
@@ -19,15 +19,44 @@ from harness.report.verdicts import LEVEL, ClaimedGap, ClaimVerdict, Verdict
 from harness.sweep_file import Claim
 
 
+@dataclass(frozen=True)
+class _Tested:
+    """A claim whose comparisons all have their numbers, before Holm's correction."""
+
+    claim: Claim
+    gaps: tuple[ClaimedGap, ...]
+    against: int
+    """Comparisons that do not point its way"""
+    short: bool
+    """Whether planned runs are missing"""
+    p: float
+    """That it holds if nothing is against it, else that it does not"""
+
+    @property
+    def why(self) -> str:
+        """How the comparisons point, and what is missing."""
+        total = len(self.gaps)
+        if self.against:
+            said = f"{self.against} of {total} comparisons point the other way"
+        else:
+            said = f"all {total} comparisons point its way" if total > 1 else "the comparison points its way"
+        return f"{said}; planned runs are missing" if self.short else said
+
+
 def judge_claims(spec: TableSpec, selection: Selection, values: SeedValues) -> tuple[ClaimVerdict, ...]:
     """A verdict on every claim, in the order of the sweep file."""
     tested = [_tested(spec, selection, values, claim) for claim in spec.claims]
     corrected = holm([each.p for each in tested])
-    return tuple(_decided(each, p) for each, p in zip(tested, corrected, strict=True))
+    return tuple(
+        each if isinstance(each, ClaimVerdict) else _decided(each, p or 0.0)
+        for each, p in zip(tested, corrected, strict=True)
+    )
 
 
-def _tested(spec: TableSpec, selection: Selection, values: SeedValues, claim: Claim) -> ClaimVerdict:
-    """The claim's comparisons; ``verdict`` is that of a decisive p, or final where ``p`` is None."""
+def _tested(
+    spec: TableSpec, selection: Selection, values: SeedValues, claim: Claim
+) -> _Tested | ClaimVerdict:
+    """The claim's comparisons, or at once its verdict where there is nothing to test."""
     reason = _incomparable(selection, claim.metric)
     if reason:
         return ClaimVerdict(claim, "not comparable", reason, None, ())
@@ -39,33 +68,25 @@ def _tested(spec: TableSpec, selection: Selection, values: SeedValues, claim: Cl
         least = "a number" if counted else "two runs of each"
         return ClaimVerdict(claim, "inconclusive", f"no {least} for {some}", None, gaps)
     tests = [gap.tests for gap in gaps if gap.tests is not None]
-    against = [test for test in tests if test.gap <= 0]
-    short = _short(spec, asked, values)
-    if not against:
-        p = max(test.p for test in tests)
-        return ClaimVerdict(claim, "reproduced", _short_word(short), p, gaps)
-    p = min(1.0, len(tests) * min(test.p for test in against))
-    said = f"{len(against)} of {len(tests)} comparisons point the other way"
-    return ClaimVerdict(claim, "not reproduced", "; ".join(filter(None, [said, _short_word(short)])), p, gaps)
+    against = [test.p for test in tests if test.gap <= 0]
+    p = min(1.0, len(tests) * min(against)) if against else max(test.p for test in tests)
+    found = _Tested(claim, gaps, len(against), _short(spec, asked, values), p)
+    if not counted:
+        return found
+    verdict: Verdict = "not reproduced" if any(test.gap < 0 for test in tests) else "inconclusive"
+    return ClaimVerdict(claim, verdict if against else "reproduced", found.why, None, gaps)
 
 
-def _decided(tested: ClaimVerdict, p: float | None) -> ClaimVerdict:
-    """The verdict after Holm's correction."""
-    if p is None:
-        return tested
-    verdict: Verdict = tested.verdict
-    missing = "planned runs are missing" in tested.why
-    if p >= LEVEL or missing:
-        verdict = "consistent" if tested.verdict == "reproduced" and not missing else "inconclusive"
-    if tested.verdict == "reproduced":
-        all_of = (
-            "the comparison points" if len(tested.gaps) == 1 else f"all {len(tested.gaps)} comparisons point"
-        )
-        said = f"{all_of} its way"
-        why = "; ".join(filter(None, [said, tested.why]))
+def _decided(tested: _Tested, p: float) -> ClaimVerdict:
+    """The verdict after Holm's correction; runs that are missing leave a claim open."""
+    verdict: Verdict
+    if tested.short or (tested.against and p >= LEVEL):
+        verdict = "inconclusive"
+    elif tested.against:
+        verdict = "not reproduced"
     else:
-        why = tested.why
-    return replace(tested, verdict=verdict, p=p, why=why)
+        verdict = "reproduced" if p < LEVEL else "consistent"
+    return ClaimVerdict(tested.claim, verdict, tested.why, p, tested.gaps)
 
 
 def _incomparable(selection: Selection, metric: str) -> str:
@@ -125,7 +146,3 @@ def _short(spec: TableSpec, asked: Iterable[Pair | Trend], values: SeedValues) -
     for each in asked:
         places += [where for _, where in each.points] if isinstance(each, Trend) else [each.a, each.b]
     return any(len(values.get(where, {})) < len(spec.seeds) for where in places)
-
-
-def _short_word(short: bool) -> str:
-    return "planned runs are missing" if short else ""

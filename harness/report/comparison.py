@@ -53,6 +53,11 @@ class Comparison:
     pairs: int
     """Seeds that both have"""
 
+    @property
+    def counted(self) -> bool:
+        """Whether two counts were compared: nothing was sampled, so only the gap says anything."""
+        return self.n == (1, 1)
+
 
 def compare(
     a: Mapping[int, float],

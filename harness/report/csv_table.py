@@ -95,6 +95,8 @@ def csv_comparisons(findings: Findings) -> str:
 def _tested(tests: Comparison | None) -> list[Value]:
     if tests is None:
         return [None] * 12
+    if tests.counted:
+        return [_steady(tests.gap), *[None] * 11]
     found = (tests.gap, tests.low, tests.high, tests.p, tests.p_permutation, tests.p_sign_flip)
     numbers = map(_steady, (*found, tests.probability, tests.minimal_effect))
     return [*numbers, tests.seeds_needed, *tests.n, tests.pairs]

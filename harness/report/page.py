@@ -112,6 +112,8 @@ def _comparisons(findings: Findings) -> list[dict[str, str]]:
 def _tested(tests: Comparison | None, digits: int) -> dict[str, str]:
     if tests is None:
         return dict.fromkeys(_TESTED, MISSING)
+    if tests.counted:
+        return dict.fromkeys(_TESTED, MISSING) | {"gap": f"{tests.gap:+.{digits}f}"}
     shown = (
         f"{tests.gap:+.{digits}f}",
         _interval(tests.low, tests.high, digits),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.report.comparison import Comparison
 from harness.report.html.wording import MISSING, interval, p_value, signed
-from harness.report.table_spec import decimals, metric_name
+from harness.report.table_spec import decimals, is_counted, metric_name
 from harness.report.verdicts import OF_A_CELL, OF_A_CLAIM, ClaimedGap, ClaimVerdict, Verdict
 
 SIGNS: dict[Verdict, str] = {
@@ -101,7 +101,7 @@ def claim_views(claims: Sequence[ClaimVerdict], anchor: str) -> list[ClaimView]:
             metric=metric_name(each.claim.metric),
             unit=UNITS.get(each.claim.metric, "points"),
             why=each.why,
-            p=p_value(each.p),
+            p="counted" if is_counted((each.claim.metric,)) else p_value(each.p),
             gaps=_gap_views(each.gaps, _digits(each)),
         )
         for index, each in enumerate(claims, start=1)
@@ -139,6 +139,8 @@ def _gap_views(gaps: tuple[ClaimedGap, ...], digits: int) -> tuple[GapView, ...]
 
 def _gap_numbers(tests: Comparison, digits: int) -> tuple[str, ...]:
     """In the order of :data:`GAP_HEADS`."""
+    if tests.counted:
+        return (signed(tests.gap, digits), *[MISSING] * (len(GAP_HEADS) - 1))
     equal_n = tests.n[0] == tests.n[1]
     return (
         signed(tests.gap, digits),
