@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy import float32
+
 from harness.row_schema import KEY_COLUMNS, ROW_STATES, SCHEMA_VERSION, arrow_schema, upgraded
 from harness.store import OddFile, read_rows
 from model.errors import InputError
@@ -153,13 +155,13 @@ def read_curves(rows: Path, trials: Path, keys: Iterable[str]) -> Curves:
 
 
 def _losses(trial_folder: Path) -> list[tuple[int, float]]:
-    """(step, total loss) of a training; lines that are damaged are left out."""
+    """(step, total loss) of a training, in the archive's precision; lines that are damaged are left out."""
     found = []
     try:
         with (trial_folder / "losses.csv").open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file):
                 try:
-                    found.append((int(line["step"]), float(line["total"])))
+                    found.append((int(line["step"]), float32(float(line["total"])).item()))
                 except (KeyError, TypeError, ValueError):
                     continue
     except (OSError, csv.Error, UnicodeDecodeError):
