@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev sweep test lint report bench clean
+.PHONY: setup setup-dev sweep test test-long lint report bench clean
 
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
@@ -22,8 +22,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 sweep: setup
 	$(RUN) run_sweep.py sweeps/table3a.yaml --scale tiny
 
+# Two files alone take as long as all others: CI, and `make test-long`, run them.
 test: setup-dev
-	$(RUN) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest -m "not long" --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-long: setup-dev
+	$(RUN) -m pytest -m long --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
 	$(VENV)/bin/ruff check .

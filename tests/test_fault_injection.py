@@ -17,7 +17,7 @@ import pytest
 from harness.engine.attempts import attempts_of
 from tests.small_road import ENVIRONMENT, METRICS, ROOT, SCALE, SWEEP, Road, make_road
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 KILLS = int(os.environ.get("IFC_TEST_KILLS", "20"))
 SEED = int(os.environ.get("IFC_TEST_KILL_SEED", "1"))

@@ -15,6 +15,7 @@ from harness.data.synthetic import write_dataset
 from harness.engine.manifest import write_manifest
 from harness.engine.plan import Options, make_plan
 from model import build_model
+from tests.made_results import make_results
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,6 +104,11 @@ def test_other_commands_do_what_they_say(
         planned = Options(sweep, "tiny", results, tmp_path / "reports")
         write_manifest(make_plan(planned))
         words += ["--results", str(results)]
+    if arguments[0] in ("report", "archive"):
+        results = make_results(tmp_path / "results", "table3a", seeds=(0, 1))
+        words += ["--results", str(results)]
+        words += ["--reports", str(tmp_path / "reports")] if arguments[0] == "report" else []
+        words = [str(tmp_path / word) if word == "kept" else word for word in words]
     with pytest.raises(SystemExit) as ended:
         harness_command(words)
     missing = {"status": 1}  # says so by its exit status

@@ -33,6 +33,7 @@ from tests.small_slurm import SmallSlurm, small_slurm, why_not
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(bool(why_not()), reason=f"no Slurm: {why_not()}"),
 ]
 STEPS = 80

@@ -33,7 +33,7 @@ from harness.sweep_file import (
 from model.errors import InputError
 
 EXECUTORS = ("local", "slurm", "ray")
-TAKEN = ("trials", "datasets", "runners", "probes")
+TAKEN = ("trials", "datasets", "runners", "probes", "reference")
 """Names of our own in the results folder"""
 
 
