@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.made_results import make_results
 from harness.archive import CURVES, ROWS, read_curves, read_folder, write_archive
 from harness.store import OddFile
 from model.errors import InputError
-from tests.made_results import make_results
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.made_results import make_results
 from harness.command_line import harness_command, sweep_command
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
 from harness.engine.manifest import write_manifest
 from harness.engine.plan import Options, make_plan
 from model import build_model
-from tests.made_results import make_results
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.made_results import make_results
 from harness.command_line import harness_command
 from harness.row_schema import Row
-from tests.made_results import make_results
 from tests.small_road import ROOT
 
 

@@ -14,6 +14,8 @@ from harness.show.find import Found, Use
 from harness.show.repeat import repeat
 
 LOG_LINES = 20
+NEEDED = ("git_commit", "git_dirty", "git_diff_hash", "train_processes", "log_tail")
+"""Columns of the rows"""
 
 
 def repeat_commands(rows: pd.DataFrame, manifest: Manifest | None) -> dict[str, str]:
@@ -41,13 +43,14 @@ def log_tails(rows: pd.DataFrame, trials: Path) -> dict[str, str]:
 
 
 def _by_trial(rows: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """What is needed of each trial's rows, oldest first."""
     if rows.empty or "trial" not in rows:
         return {}
-    groups = rows.sort_values("finished", kind="stable") if "finished" in rows else rows
-    return {
-        str(key): [{str(name): value for name, value in row.items()} for row in part.to_dict("records")]
-        for key, part in groups.groupby("trial", sort=True)
-    }
+    ordered = rows.sort_values(["trial", "finished"] if "finished" in rows else "trial", kind="stable")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in ordered.reindex(columns=["trial", *NEEDED]).to_dict("records"):
+        found.setdefault(str(row["trial"]), []).append({str(name): value for name, value in row.items()})
+    return found
 
 
 def _origin(record: Mapping[str, Any]) -> dict[str, Any]:

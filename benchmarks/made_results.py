@@ -11,15 +11,15 @@ from harness.grid import Grid
 from harness.row_schema import SCHEMA_VERSION, Row
 from harness.store import write_row
 from harness.sweep_file import load_scale, load_sweep
-from tests.small_road import ROOT
 
+SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 Change = Callable[[Row], Row | None]
 """Another row in the place of one, or none at all"""
 
 
 def made_rows(table: str, seeds: Iterable[int] = range(5), scale: str = "tiny") -> list[Row]:
     """A finished row for each point and seed; numbers rise along the grid and differ between seeds."""
-    sweep, amount = load_sweep(ROOT / "sweeps" / f"{table}.yaml"), load_scale(scale)
+    sweep, amount = load_sweep(SWEEPS / f"{table}.yaml"), load_scale(scale)
     counts = "ap" not in sweep.measure
     rows: list[Row] = []
     for number, point in enumerate(Grid(sweep, amount).points()):
