@@ -24,7 +24,7 @@ NEEDS_LATEX = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdfla
 
 def test_paper_numbers_stand_below_ours_and_are_called_not_comparable() -> None:
     means, _, deviations, _ = both(SPEC, full_rows())
-    assert means.count("paper (not comparable)") == len(ENCODERS)
+    assert means.count("published (not comparable)") == len(ENCODERS)
     assert "are not comparable: embedded synthetic data, not YouTube-VIS 2019 valid; another" in means
     grey = [re.findall(r"\\textcolor\{black!60\}\{([\d.]+)\}", line) for line in means.splitlines()]
     assert [line for line in grey if line][3] == (

@@ -11,6 +11,7 @@ from harness.report.sentence import Sentence, count, listed, stop
 from harness.report.statistics import Cell, sigma_range
 from harness.report.table_spec import HARDWARE_METRICS, TableSpec, decimals, is_counted, metric_name
 from harness.report.verdicts import LEVEL
+from harness.sweep import is_evaluation_key
 
 FPS_DEFINITION = "FPS = frames / total seconds from decoded frames to full-size masks, tracking included"
 MEMORY_KINDS = {
@@ -33,12 +34,15 @@ def mean_caption(findings: Findings, bold: str = "Bold") -> list[Sentence]:
     if is_counted(spec.cells):
         return _counted_caption(findings, bold)
     runs = len(spec.seeds)
+    short = any(cell.short for cell in _printed(findings, spec.cells))
     if runs > 1:
-        what = f"Mean ± sample standard deviation (ddof = 1) over n = {runs} seeds a cell."
+        fewer = ", fewer where k/n says so" if short else ""
+        what = f"Mean ± sample standard deviation (ddof = 1) over n = {runs} seeds a cell{fewer}."
     else:
         what = f"n = {runs} seed a cell: single runs, no spread is known."
     return [
         Sentence(stop(spec.title), note=False),
+        *_made_up(findings),
         Sentence(what, note=False),
         *_best(findings, bold),
         *_short_cells(_printed(findings, spec.cells)),
@@ -83,6 +87,7 @@ def std_caption(findings: Findings, metrics: tuple[str, ...]) -> list[Sentence]:
     cells = _printed(findings, metrics)
     return [
         Sentence(stop(std_title(spec)), note=False),
+        *_made_up(findings),
         Sentence(what, note=False),
         *_worth_of_sd(cells, runs),
         *_short_cells(cells),
@@ -91,6 +96,13 @@ def std_caption(findings: Findings, metrics: tuple[str, ...]) -> list[Sentence]:
         *_left_out(spec, selection, metrics),
         *said_of_deviations(findings, list(findings.paper_sd)),
     ]
+
+
+def _made_up(findings: Findings) -> list[Sentence]:
+    """What nobody who sees the table alone may miss."""
+    if not is_synthetic(findings.selection):
+        return []
+    return [Sentence(f"On synthetic data, scale {findings.spec.scale}.", note=False)]
 
 
 def std_title(spec: TableSpec) -> str:
@@ -104,7 +116,10 @@ def _printed(findings: Findings, metrics: tuple[str, ...]) -> list[Cell]:
 
 def _best(findings: Findings, bold: str) -> list[Sentence]:
     """What bold means; that nothing is bold is a finding too, where there was something to compare."""
-    how = f"Welch, Holm over the table, {LEVEL:.0%}"
+    trained = any(not is_evaluation_key(key) for key in findings.spec.rows.keys)
+    how = f"{'Welch' if trained else 'paired t over seeds'}, Holm over the table, {LEVEL:.0%}"
+    if any(cell.n < 2 for cell in _printed(findings, findings.spec.cells)):
+        how += "; not tested in columns where a row has fewer than two runs"
     if any(metric in findings.spec.cells for _, _, metric in findings.best):
         text = f"{bold}: better than every other of its column, established ({how})."
     elif len(findings.spec.rows.order) > 1 and any(cell.n for cell in findings.cells.values()):
@@ -160,7 +175,9 @@ def _trained(spec: TableSpec, selection: Selection) -> Sentence:
     if initial is not None:
         parts.append("from random weights" if initial == "random" else f"from {initial} weights")
     size = f" ({', '.join(parts)})" if parts else ""
-    return Sentence(f"A model is trained once for each variant and seed{size}{_evaluated(spec, selection)}.")
+    trained = any(not is_evaluation_key(key) for key in (*spec.rows.keys, *spec.columns.keys))
+    each = "variant and seed" if trained else "seed"
+    return Sentence(f"A model is trained once for each {each}{size}{_evaluated(spec, selection)}.")
 
 
 def _evaluated(spec: TableSpec, selection: Selection) -> str:
@@ -235,7 +252,7 @@ def _left_out(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     measured = selection.measured(metrics)
     unmeasured = [metric_name(name) for name in metrics if name not in measured]
     if unmeasured and len(selection.used):
-        said.append(f"No finished run has a number of {listed(unmeasured)}.")
+        said.append(f"{listed(unmeasured)} {'was' if len(unmeasured) == 1 else 'were'} not measured.")
     bare = selection.without_number(measured)
     if bare:
         lacking = [metric_name(name) for name in metrics if any(name in names for names in bare.values())]
@@ -265,7 +282,7 @@ def _short_cells(cells: Sequence[Cell]) -> list[Sentence]:
     if any(cell.short for cell in cells):
         said.append("k/n: only k of the n planned seeds gave a number.")
     if any(cell.n == 0 and not cell.out_of_memory for cell in cells):
-        said.append("A dash: no number.")
+        said.append("--: no number.")
     return [Sentence(text) for text in said]
 
 

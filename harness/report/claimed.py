@@ -105,7 +105,7 @@ def _within(claim: Claim) -> tuple[float, float]:
 
 
 def _allowance(claim: Claim) -> str:
-    return "" if claim.within is None else f" within {claim.within}"
+    return "" if claim.within is None else f", room within {claim.within}"
 
 
 def _trends(spec: TableSpec, claim: Claim) -> list[Trend]:
@@ -123,8 +123,8 @@ def _trends(spec: TableSpec, claim: Claim) -> list[Trend]:
     if any(len(points) < 2 for points in groups.values()):
         raise ValueError(f"along: {claim.along!r}: has one value; a trend needs two")
     sign = 1.0 if claim.form == "rises" else -1.0
-    word = f"{metric_name(claim.metric)} along {claim.along.rsplit('.', 1)[-1]}"
-    slope = "rise" if sign > 0 else "fall"
+    word = f"{metric_name(claim.metric)} per unit of {claim.along.rsplit('.', 1)[-1]}"
+    slope = "linear rise" if sign > 0 else "linear fall"
     named = ("" if not others else f" at {', '.join(map(canonical, others))}" for others in groups)
     return [
         Trend(f"{_label(spec, row)}: {slope} of {word}{at}", tuple(sorted(points)), sign)
@@ -163,6 +163,12 @@ def _row(spec: TableSpec, said: Value | tuple[Value, ...] | None, key: str) -> V
         if place(values) == wanted:
             return values
     raise ValueError(f"{key}: {place(parts)!r}: allowed: {', '.join(spec.rows.places)}")
+
+
+def rows_named(claim: Claim) -> list[Value | tuple[Value, ...]]:
+    """The rows that a claim speaks of, as the sweep file writes them."""
+    named = (claim.better, claim.worse, claim.best, claim.near, claim.to, claim.rises, claim.falls)
+    return [row for row in (*named, *(claim.equal or ())) if row is not None]
 
 
 def _label(spec: TableSpec, values: Values) -> str:

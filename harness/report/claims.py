@@ -8,13 +8,14 @@ with Bonferroni's correction over them. Holm's correction over the claims of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.report.claimed import Pair, Trend, asked_of
+from harness.report.claimed import Pair, Trend, asked_of, rows_named
 from harness.report.comparison import Comparison, compare, holm, trend
-from harness.report.seed_values import SeedValues
+from harness.report.seed_values import SeedValues, Trainings, share_trainings
 from harness.report.selection import Selection
-from harness.report.table_spec import HARDWARE_METRICS, Place, TableSpec, is_counted
+from harness.report.sentence import count, listed
+from harness.report.table_spec import HARDWARE_METRICS, Place, TableSpec, canonical, is_counted, metric_name
 from harness.report.verdicts import LEVEL, ClaimedGap, ClaimVerdict, Verdict
 from harness.sweep_file import Claim
 
@@ -37,36 +38,51 @@ class _Tested:
         """How the comparisons point, and what is missing."""
         total = len(self.gaps)
         if self.against:
-            said = f"{self.against} of {total} comparisons point the other way"
+            said = f"{self.against} of {count(total, 'difference')} against it"
         else:
-            said = f"all {total} comparisons point its way" if total > 1 else "the comparison points its way"
+            said = f"all {total} differences have its sign" if total > 1 else "the difference has its sign"
         return f"{said}; planned runs are missing" if self.short else said
 
 
-def judge_claims(spec: TableSpec, selection: Selection, values: SeedValues) -> tuple[ClaimVerdict, ...]:
+def judge_claims(
+    spec: TableSpec, selection: Selection, values: SeedValues, trainings: Trainings
+) -> tuple[ClaimVerdict, ...]:
     """A verdict on every claim, in the order of the sweep file."""
-    tested = [_tested(spec, selection, values, claim) for claim in spec.claims]
+    tested = [_tested(spec, selection, values, trainings, claim) for claim in spec.claims]
     corrected = holm([each.p for each in tested])
-    return tuple(
+    judged = [
         each if isinstance(each, ClaimVerdict) else _decided(each, p or 0.0)
         for each, p in zip(tested, corrected, strict=True)
-    )
+    ]
+    return tuple(replace(each, why=f"{each.why}{_instead(spec, each.claim)}") for each in judged)
+
+
+def _instead(spec: TableSpec, claim: Claim) -> str:
+    """What the scale put in the place of the rows that the claim names."""
+    named = {
+        canonical(part) for row in rows_named(claim) for part in (row if isinstance(row, tuple) else (row,))
+    }
+    instead = [f"{there} for {name}" for name, there in spec.stand_ins.items() if name in named]
+    return f"; here {listed(instead)}" if instead else ""
 
 
 def _tested(
-    spec: TableSpec, selection: Selection, values: SeedValues, claim: Claim
+    spec: TableSpec, selection: Selection, values: SeedValues, trainings: Trainings, claim: Claim
 ) -> _Tested | ClaimVerdict:
     """The claim's comparisons, or at once its verdict where there is nothing to test."""
     reason = _incomparable(selection, claim.metric)
     if reason:
         return ClaimVerdict(claim, "not comparable", reason, None, ())
     asked, counted = asked_of(spec, claim), is_counted((claim.metric,))
-    gaps = tuple(ClaimedGap(each.where, _compared(each, values, counted)) for each in asked)
+    gaps = tuple(ClaimedGap(each.where, _compared(each, values, trainings, counted)) for each in asked)
     lacking = [gap.where for gap in gaps if gap.tests is None]
     if lacking:
         some = f"{lacking[0]}{f' and {len(lacking) - 1} more' if len(lacking) > 1 else ''}"
-        least = "a number" if counted else "two runs of each"
-        return ClaimVerdict(claim, "inconclusive", f"no {least} for {some}", None, gaps)
+        if not any(metric == claim.metric for _, _, metric in values):
+            why = f"{metric_name(claim.metric)} was not measured"
+        else:
+            why = f"no {'number' if counted else 'two runs of each'} for {some}"
+        return ClaimVerdict(claim, "inconclusive", why, None, gaps)
     tests = [gap.tests for gap in gaps if gap.tests is not None]
     against = [test.p for test in tests if test.gap <= 0]
     p = min(1.0, len(tests) * min(against)) if against else max(test.p for test in tests)
@@ -86,7 +102,10 @@ def _decided(tested: _Tested, p: float) -> ClaimVerdict:
         verdict = "not reproduced"
     else:
         verdict = "reproduced" if p < LEVEL else "consistent"
-    return ClaimVerdict(tested.claim, verdict, tested.why, p, tested.gaps)
+    sure = {"reproduced": ", significant", "consistent": ", not all significant"}.get(verdict, "")
+    if verdict == "consistent" and len(tested.gaps) == 1:
+        sure = ", not significant"
+    return ClaimVerdict(tested.claim, verdict, f"{tested.why}{sure}", p, tested.gaps)
 
 
 def _incomparable(selection: Selection, metric: str) -> str:
@@ -97,7 +116,9 @@ def _incomparable(selection: Selection, metric: str) -> str:
     return ""
 
 
-def _compared(asked: Pair | Trend, values: SeedValues, counted: bool) -> Comparison | None:
+def _compared(
+    asked: Pair | Trend, values: SeedValues, trainings: Trainings, counted: bool
+) -> Comparison | None:
     """None where a side has too few numbers."""
     if isinstance(asked, Trend):
         return _sloped(asked, values, counted)
@@ -109,7 +130,10 @@ def _compared(asked: Pair | Trend, values: SeedValues, counted: bool) -> Compari
         return _exact(both[0] - asked.factor * both[1] + asked.offset)
     if min(len(a), len(b)) < 2:
         return None
-    return compare(a, b, asked.factor, asked.offset)
+    paired = share_trainings(trainings, asked.a, asked.b)
+    if paired and len(a.keys() & b.keys()) < 2:
+        return None
+    return compare(a, b, asked.factor, asked.offset, paired=paired)
 
 
 def _sloped(asked: Trend, values: SeedValues, counted: bool) -> Comparison | None:

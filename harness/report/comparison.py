@@ -52,6 +52,8 @@ class Comparison:
     n: tuple[int, int]
     pairs: int
     """Seeds that both have"""
+    paired: bool = False
+    """Whether the t test is of the differences (or slopes) of each seed, instead of Welch's"""
 
     @property
     def counted(self) -> bool:
@@ -65,6 +67,7 @@ def compare(
     factor: float = 1.0,
     offset: float = 0.0,
     confidence: float = 0.95,
+    paired: bool = False,
 ) -> Comparison:
     """Test ``mean(a) - factor * mean(b) + offset`` against 0.
 
@@ -84,17 +87,23 @@ def compare(
 
     Args:
         a, b: seed -> value.
+        paired: both sides are evaluations of the same trainings, such as one model at two window lengths.
+            Their runs are then no independent samples: the t test is of the differences of each seed that
+            both have, and there is no permutation over the sides.
 
     Raises:
-        ValueError: fewer than two values on a side, a number that is not finite, ``factor`` not above 0 or
-            ``confidence`` not between 0 and 1.
+        ValueError: fewer than two values on a side (two common seeds where ``paired``), a number that is not
+            finite, ``factor`` not above 0 or ``confidence`` not between 0 and 1.
     """
     _check(a, b, factor, offset, confidence)
-    paired = sorted(a.keys() & b.keys())
+    common = sorted(a.keys() & b.keys())
     ours = np.array([a[seed] for seed in sorted(a)], dtype=np.float64)
     others = {seed: factor * value - offset for seed, value in b.items()}
     theirs = np.array([others[seed] for seed in sorted(b)], dtype=np.float64)
     rounding = ROUNDING * float(max(np.abs(ours).max(), np.abs(theirs).max()))
+    differences = np.array([a[seed] - others[seed] for seed in common], dtype=np.float64)
+    if paired:
+        return _of_each_seed(differences, rounding, confidence)
     tests = _two_samples(ours, theirs, rounding, confidence)
     against = ours[:, None] - theirs
     return Comparison(
@@ -103,12 +112,12 @@ def compare(
         high=tests.gap + tests.reach,
         p=tests.p,
         p_permutation=_permutation_p(ours, theirs, rounding),
-        p_sign_flip=_sign_flip_p(np.array([a[seed] - others[seed] for seed in paired]), rounding),
+        p_sign_flip=_sign_flip_p(differences, rounding),
         probability=_share_above(against, rounding),
         minimal_effect=tests.minimal_effect,
         seeds_needed=tests.seeds_needed,
         n=(len(a), len(b)),
-        pairs=len(paired),
+        pairs=len(common),
     )
 
 
@@ -134,19 +143,27 @@ def trend(values: Mapping[int, Mapping[float, float]], confidence: float = 0.95)
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     slopes = (table * weights).sum(axis=1)
     rounding = ROUNDING * float(np.abs(table).max() * np.abs(weights).sum())
-    tests = _one_sample(slopes, rounding, confidence)
+    return _of_each_seed(slopes, rounding, confidence)
+
+
+def _of_each_seed(values: Floats, rounding: float, confidence: float) -> Comparison:
+    """One number a seed, a difference or a slope, tested against 0."""
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} seeds on both sides: a paired comparison needs two")
+    tests = _one_sample(values, rounding, confidence)
     return Comparison(
         gap=tests.gap,
         low=tests.gap - tests.reach,
         high=tests.gap + tests.reach,
         p=tests.p,
         p_permutation=None,
-        p_sign_flip=_sign_flip_p(slopes, rounding),
-        probability=_share_above(slopes, rounding),
+        p_sign_flip=_sign_flip_p(values, rounding),
+        probability=_share_above(values, rounding),
         minimal_effect=tests.minimal_effect,
         seeds_needed=tests.seeds_needed,
-        n=(len(slopes), len(slopes)),
-        pairs=len(slopes),
+        n=(len(values), len(values)),
+        pairs=len(values),
+        paired=True,
     )
 
 

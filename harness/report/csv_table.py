@@ -19,6 +19,10 @@ from harness.report.verdicts import CONFIDENCE
 Value = str | int | float | bool | None
 
 
+ORIGIN = ("data_name", "hardware", "git_commit")
+"""Columns of the rows whose values stand in every line"""
+
+
 def csv_table(findings: Findings) -> str:
     """Every cell of every metric that the rows have, printed in the table or not.
 
@@ -41,7 +45,7 @@ def csv_table(findings: Findings) -> str:
                 *((verdict.verdict, verdict.why) if verdict else (None, None)),
             ]
         )
-    return _written([*_keys(findings), *head], lines)
+    return _written(["sweep", "scale", *_keys(findings), *head, *ORIGIN], _attributed(findings, lines))
 
 
 def csv_deviations(findings: Findings, metrics: Sequence[str]) -> str:
@@ -57,15 +61,23 @@ def csv_deviations(findings: Findings, metrics: Sequence[str]) -> str:
         )
         numbers = (cell.n, cell.planned, cell.sd, low, high, findings.paper_sd.get(where))
         lines.append([*keys, where[2], UNITS.get(where[2]), *numbers])
-    return _written([*_keys(findings), *head], lines)
+    return _written(["sweep", "scale", *_keys(findings), *head, *ORIGIN], _attributed(findings, lines))
+
+
+def _attributed(findings: Findings, lines: list[list[Value]]) -> list[list[Value]]:
+    """Lines that say themselves what they are of: a file is soon alone."""
+    spec, selection = findings.spec, findings.selection
+    origin = ["; ".join(selection.distinct(column)) or None for column in ORIGIN]
+    return [[spec.name, spec.scale, *line, *origin] for line in lines]
 
 
 def csv_claims(findings: Findings) -> str:
     """One line a claim of the sweep file."""
-    head = ["table", "claim", "says", "metric", "verdict", "p", "why"]
+    head = ["sweep", "scale", "data_name", "claim", "says", "metric", "verdict", "p", "why"]
+    data = "; ".join(findings.selection.distinct("data_name")) or None
     lines: list[list[Value]] = [
         [
-            findings.spec.name,
+            *(findings.spec.name, findings.spec.scale, data),
             found.claim.id,
             found.claim.says,
             found.claim.metric,
@@ -79,10 +91,13 @@ def csv_claims(findings: Findings) -> str:
 
 
 def csv_comparisons(findings: Findings) -> str:
-    """One line a comparison that a claim makes; the gap is positive where it points the claim's way."""
+    """One line a comparison that a claim makes; the gap is positive where it points the claim's way.
+
+    Of "within" it is the room left to the margin, of a trend the slope.
+    """
     head = [
         *("claim", "comparison", "metric", "unit", "gap", "low", "high", "p", "p_permutation"),
-        *("p_sign_flip", "probability", "minimal_effect", "seeds_needed", "n_a", "n_b", "pairs"),
+        *("p_sign_flip", "probability", "minimal_effect", "seeds_needed", "n_a", "n_b", "pairs", "test"),
     ]
     lines: list[list[Value]] = []
     for found in findings.claims:
@@ -94,12 +109,12 @@ def csv_comparisons(findings: Findings) -> str:
 
 def _tested(tests: Comparison | None) -> list[Value]:
     if tests is None:
-        return [None] * 12
+        return [None] * 13
     if tests.counted:
-        return [_steady(tests.gap), *[None] * 11]
+        return [_steady(tests.gap), *[None] * 11, "count"]
     found = (tests.gap, tests.low, tests.high, tests.p, tests.p_permutation, tests.p_sign_flip)
     numbers = map(_steady, (*found, tests.probability, tests.minimal_effect))
-    return [*numbers, tests.seeds_needed, *tests.n, tests.pairs]
+    return [*numbers, tests.seeds_needed, *tests.n, tests.pairs, "paired t" if tests.paired else "Welch"]
 
 
 def _steady(value: float | None) -> float | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.report.claims import judge_claims
 from harness.report.judged_cells import established_best, judge_cells
 from harness.report.paper import paper_cells
-from harness.report.seed_values import values_by_seed
+from harness.report.seed_values import trainings_by_seed, values_by_seed
 from harness.report.selection import Selection, select
 from harness.report.statistics import Cell, grid
 from harness.report.table_spec import HARDWARE_METRICS, METRIC_NAMES, Place, TableSpec
@@ -46,7 +46,8 @@ def examine(spec: TableSpec, rows: pd.DataFrame) -> Findings:
         InputError: a column that the table needs is not in ``rows``, or ``paper.yaml`` lacks a named table.
     """
     selection = select(spec, rows)
-    values, cells = values_by_seed(selection), _cells(spec, selection)
+    values, trainings = values_by_seed(selection), trainings_by_seed(selection)
+    cells = _cells(spec, selection)
     paper, paper_sd = paper_cells(spec.paper, spec), paper_cells(spec.paper_std, spec)
     return Findings(
         spec=spec,
@@ -55,8 +56,8 @@ def examine(spec: TableSpec, rows: pd.DataFrame) -> Findings:
         paper=paper,
         paper_sd=paper_sd,
         verdicts=judge_cells(spec, selection, cells, paper, paper_sd),
-        claims=judge_claims(spec, selection, values),
-        best=established_best(spec, values),
+        claims=judge_claims(spec, selection, values, trainings),
+        best=established_best(spec, values, trainings),
     )
 
 

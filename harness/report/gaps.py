@@ -25,8 +25,7 @@ def gaps(findings: Findings, odd: Iterable[OddFile] = ()) -> list[str]:
     planned = len(spec.rows.order) * len(spec.columns.order) * len(spec.seeds)
     if selection.used.empty and selection.failed.empty:
         return [f"no rows: all {planned} planned evaluations are missing", *map(str, odd)]
-    too_large = len(selection.out_of_memory())
-    missing = sum(len(seeds) for _, _, seeds in selection.missing) - too_large
+    missing = sum(len(seeds) for _, _, seeds in selection.missing)
     standing = selection.failed[~selection.failed["superseded"].astype(bool)]
     failed = int((standing["status"] != "oom").sum())
     said = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.report.against_paper import AgainstPaper, against_paper
 from harness.report.comparability import differences
 from harness.report.comparison import compare, holm
-from harness.report.seed_values import SeedValues
+from harness.report.seed_values import SeedValues, Trainings, share_trainings
 from harness.report.selection import Selection
 from harness.report.statistics import Cell
 from harness.report.table_spec import LESS_IS_BETTER, Place, TableSpec, decimals, is_counted, metric_name
@@ -96,10 +96,11 @@ def _margin(spec: TableSpec, metric: str, mean: float) -> float | None:
     return said
 
 
-def established_best(spec: TableSpec, values: SeedValues) -> frozenset[Place]:
+def established_best(spec: TableSpec, values: SeedValues, trainings: Trainings) -> frozenset[Place]:
     """The cells that are better than every other row of their column, whatever row that may be.
 
-    Welch's test against each other row; the largest p counts, so that choosing the best by its mean is no
+    Welch's test against each other row (paired where both are evaluations of the same trainings); the largest
+    p counts, so that choosing the best by its mean is no
     free look. Holm's correction is over the columns and metrics of the table. A row without numbers leaves
     its column open.
     """
@@ -107,7 +108,7 @@ def established_best(spec: TableSpec, values: SeedValues) -> frozenset[Place]:
     for metric in spec.cells:
         for column in spec.columns.places:
             places = [(row, column, metric) for row in spec.rows.places]
-            leader = _leader(places, values, metric)
+            leader = _leader(places, values, trainings, metric)
             if leader is not None:
                 leaders.append(leader)
     corrected = holm([p for _, p in leaders])
@@ -116,7 +117,9 @@ def established_best(spec: TableSpec, values: SeedValues) -> frozenset[Place]:
     )
 
 
-def _leader(places: list[Place], values: SeedValues, metric: str) -> tuple[Place, float] | None:
+def _leader(
+    places: list[Place], values: SeedValues, trainings: Trainings, metric: str
+) -> tuple[Place, float] | None:
     """The best of a column and the p that it is no better than some other; None where runs lack."""
     least = 1 if is_counted((metric,)) else 2
     if len(places) < 2 or any(len(values.get(where, {})) < least for where in places):
@@ -126,4 +129,11 @@ def _leader(places: list[Place], values: SeedValues, metric: str) -> tuple[Place
     best, *others = sorted(places, key=lambda where: -means[where])
     if least == 1:
         return best, float(means[others[0]] == means[best])
-    return best, max(compare(values[best], values[other]).p for other in others)
+    return best, max(_p(best, other, values, trainings) for other in others)
+
+
+def _p(one: Place, other: Place, values: SeedValues, trainings: Trainings) -> float:
+    paired = share_trainings(trainings, one, other)
+    if paired and len(values[one].keys() & values[other].keys()) < 2:
+        return 1.0
+    return compare(values[one], values[other], paired=paired).p

@@ -12,6 +12,7 @@ from harness.report.comparison import Comparison
 from harness.report.figures.style import Figure
 from harness.report.findings import Findings
 from harness.report.markdown import github, markdown_table
+from harness.report.paper_words import judged_on
 from harness.report.selection import Selection
 from harness.report.statistics import Cell
 from harness.report.table import MISSING, Table, printed, row_label
@@ -39,7 +40,8 @@ PROVENANCE = (
 _TESTED = (
     "gap",
     "95% interval",
-    "Welch p",
+    "p",
+    "test",
     "permutation p",
     "sign-flip p",
     "P(A>B)",
@@ -61,7 +63,11 @@ def page(findings: Findings, tables: Sequence[Table], figures: Sequence[Figure] 
             f"### {title}\n\n![{title}]({figure.name}.png) ([PDF]({figure.name}.pdf))\n\n{caption}\n"
         )
     parts += [
-        _section("Claims", _claims(findings), "The sweep file names no claim of the paper."),
+        _section(
+            f"The paper's claims, {judged_on(findings)}",
+            _claims(findings),
+            "The sweep file names no claim of the paper.",
+        ),
         _section("Comparisons of the claims", _comparisons(findings), "None."),
         _section("Against the paper", _against(findings), "No cell was judged against the paper."),
         _section("What the words mean", _words(), ""),
@@ -118,6 +124,7 @@ def _tested(tests: Comparison | None, digits: int) -> dict[str, str]:
         f"{tests.gap:+.{digits}f}",
         _interval(tests.low, tests.high, digits),
         _probability(tests.p),
+        "paired t" if tests.paired else "Welch",
         _probability(tests.p_permutation),
         _probability(tests.p_sign_flip),
         f"{tests.probability:.2f}",

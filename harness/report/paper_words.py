@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from harness.report.comparability import CONDITIONS, Conditions
 from harness.report.findings import Findings
-from harness.report.sentence import Sentence
+from harness.report.selection import is_synthetic
+from harness.report.sentence import Sentence, listed
 from harness.report.table_spec import Place, is_counted
 from harness.report.verdicts import OF_A_CELL, Verdict
 
-COMPARABLE = "paper"
-NOT_COMPARABLE = "paper (not comparable)"
+COMPARABLE = "published"
+NOT_COMPARABLE = "published (not comparable)"
 """What stands before the paper's numbers"""
 MARKS: dict[Verdict, str] = {
     "reproduced": "r",
@@ -21,6 +22,20 @@ MARKS: dict[Verdict, str] = {
     "not comparable": "",
 }
 """Verdict -> the letter beside the paper's number"""
+
+
+def judged_on(findings: Findings) -> str:
+    """What a verdict on a claim is about."""
+    if is_counted(findings.spec.cells):
+        return "counted"
+    scale = f"scale {findings.spec.scale}"
+    if is_synthetic(findings.selection):
+        return f"judged on SYNTHETIC videos, {scale}: this says nothing about {_data(findings)}"
+    return f"judged on {listed(findings.selection.distinct('data_name') or ['no rows'])}, {scale}"
+
+
+def _data(findings: Findings) -> str:
+    return CONDITIONS.get(findings.spec.paper or "", Conditions()).data
 
 
 def paper_row(findings: Findings, paper: Sequence[Place]) -> str:

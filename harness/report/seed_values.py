@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -28,5 +29,26 @@ def values_by_seed(selection: Selection) -> dict[Place, dict[int, float]]:
     return found
 
 
-def _zipped(used: pd.DataFrame, numbers: Iterable[float]) -> Iterable[tuple[str, str, str, float]]:
-    return zip(used["row_key"], used["column_key"], used["seed_key"], numbers, strict=True)
+Trainings = Mapping[tuple[str, str], Mapping[int, str]]
+"""(row, column) -> seed -> trial"""
+
+
+def trainings_by_seed(selection: Selection) -> dict[tuple[str, str], dict[int, str]]:
+    """Which training each run that counts is an evaluation of."""
+    used = selection.used
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    if len(used):
+        for row, column, seed, trial in _zipped(used, used["trial"]):
+            found.setdefault((row, column), {})[int(float(seed))] = str(trial)
+    return found
+
+
+def share_trainings(trainings: Trainings, a: Place, b: Place) -> bool:
+    """Whether two cells are evaluations of the same trained models, seed by seed."""
+    ours, theirs = trainings.get(a[:2], {}), trainings.get(b[:2], {})
+    common = ours.keys() & theirs.keys()
+    return len(common) > 1 and all(ours[seed] == theirs[seed] for seed in common)
+
+
+def _zipped(used: pd.DataFrame, values: Iterable[Any]) -> Iterable[tuple[str, str, str, Any]]:
+    return zip(used["row_key"], used["column_key"], used["seed_key"], values, strict=True)

@@ -29,7 +29,7 @@ class Selection:
     unplanned: int
     """Finished rows left out because their scale, row, column or seed is not in the plan."""
     missing: tuple[tuple[str, str, tuple[int, ...]], ...]
-    """(row_key, column_key, seeds) of planned runs without a finished row."""
+    """(row_key, column_key, seeds) of planned runs that neither finished nor proved too large for memory."""
 
     def distinct(self, *columns: str) -> list[str]:
         """Distinct values over the used rows, joined by ", ", sorted; absent ones are "unknown"."""
@@ -100,7 +100,7 @@ def select(spec: TableSpec, rows: pd.DataFrame) -> Selection:
         failed=table[~done].sort_values(["trial", *key], kind="stable").reset_index(drop=True),
         superseded=len(old),
         unplanned=int((done & ~planned).sum()),
-        missing=_missing(spec, used),
+        missing=_missing(spec, table[planned & (done | (table["status"] == "oom")) & ~table["superseded"]]),
     )
 
 
@@ -166,8 +166,8 @@ def _places(table: pd.DataFrame, side: Side) -> pd.Series[Any]:
     return pd.Series([place(tuple(each)) for each in values], index=table.index, dtype=object)
 
 
-def _missing(spec: TableSpec, used: pd.DataFrame) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-    there = set(zip(used["row_key"], used["column_key"], used["seed_key"], strict=True))
+def _missing(spec: TableSpec, found: pd.DataFrame) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    there = set(zip(found["row_key"], found["column_key"], found["seed_key"], strict=True))
     places = [(row, column) for row in spec.rows.places for column in spec.columns.places]
     gaps = [
         (row, column, tuple(seed for seed in spec.seeds if (row, column, str(seed)) not in there))

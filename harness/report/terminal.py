@@ -9,6 +9,7 @@ from tabulate import tabulate
 from harness.report import escape
 from harness.report.findings import Findings
 from harness.report.markdown import plain
+from harness.report.paper_words import judged_on
 from harness.report.table import Table, mean_table
 from harness.report.table_spec import Place, metric_name
 
@@ -41,5 +42,5 @@ def terminal_claims(findings: Findings) -> str:
     if not findings.claims:
         return ""
     lines = [[found.verdict, found.claim.id, found.claim.says, found.why] for found in findings.claims]
-    head = f"{findings.spec.name}, scale {findings.spec.scale}: the paper's claims on this data"
+    head = f"{findings.spec.name}: the paper's claims, {judged_on(findings)}"
     return "\n".join([head, "", tabulate(lines, tablefmt="plain", disable_numparse=True)])

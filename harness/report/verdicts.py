@@ -30,12 +30,13 @@ OF_A_CELL: dict[Verdict, str] = {
     "not comparable": "data, split, recipe or hardware are not the paper's",
 }
 OF_A_CLAIM: dict[Verdict, str] = {
-    "reproduced": f"holds on this data: every comparison it makes is significant at {LEVEL:g}, after Holm's"
-    " correction over the table's claims (counts: every comparison holds)",
-    "consistent": "every comparison points its way, not all of them significantly",
-    "inconclusive": "some comparison points the other way, none significantly so; or runs are missing",
-    "not reproduced": "some comparison is significant the other way, after corrections over the claim's"
-    " comparisons (Bonferroni) and the table's claims (Holm)",
+    "reproduced": f"holds on these data: every difference it names is significant at {LEVEL:g}, after Holm's"
+    " correction over the table's claims (counts: every difference is as it says)",
+    "consistent": "every difference has its sign, not all significantly: weak evidence, since a single"
+    " difference lands here by chance alone half the time",
+    "inconclusive": "some difference points the other way, none significantly; or runs are missing",
+    "not reproduced": "some difference is significant the other way, after corrections over the claim's"
+    " differences (Bonferroni) and the table's claims (Holm)",
     "not comparable": "its numbers come from different data or, of speed and memory, from different machines",
 }
 
