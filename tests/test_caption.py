@@ -91,7 +91,7 @@ def test_a_verdict_that_all_cells_share_is_said_once(verdict: Verdict) -> None:
         assert f"every cell is {verdict}: {OF_A_CELL[verdict]}." in last
     table = mean_table(replace(findings, verdicts=alike))
     assert not table.marks
-    assert table.paper_row == ("published (not comparable)" if verdict == "not comparable" else "paper")
+    assert table.paper_row == ("published (not comparable)" if verdict == "not comparable" else "published")
 
 
 def texts(sentences: list[Sentence]) -> list[str]:

@@ -291,3 +291,29 @@ def test_a_trend_at_each_value_of_the_other_key() -> None:
     asked = asked_of(spec, spec.claims[0])
     assert [each.where[-5:] for each in asked] == [" at a", " at b"]
     assert all(isinstance(each, Trend) and len(each.points) == 2 for each in asked)
+
+
+def test_windows_of_one_training_are_no_independent_samples() -> None:
+    """Trials differ by encoder and seed only: T=10 beats T=5 by 0.5 in every seed, which differ by 2."""
+    spec = spec_with(
+        {"better": 10, "worse": 5},
+        rows=Side(("inference.window",), ((5,), (10,))),
+        columns=Side((), ((),)),
+    )
+    rows = rows_of({("ifc", 10): 50.5})
+    [found] = examine(spec, rows[rows["model.encoder"] == "ifc"]).claims
+    assert found.verdict == "reproduced"
+    assert found.gaps[0].tests is not None
+    assert found.gaps[0].tests.paired
+    assert examine(spec, rows[rows["model.encoder"] == "ifc"]).best == {("10", "", "AP")}
+    rows["trial"] += rows["inference.window"].astype(str)
+    [apart] = examine(spec, rows[rows["model.encoder"] == "ifc"]).claims
+    assert apart.verdict == "consistent", (
+        "other trainings: a gap of 0.5 among seeds that differ by 2 says little"
+    )
+
+
+def test_what_stands_in_is_said() -> None:
+    spec = spec_with(BEATS | {"better": "resnet101"}, stand_ins={"resnet101": "ifc", "resnet18": "tiny"})
+    [found] = examine(spec, rows_of({})).claims
+    assert found.why.endswith("; here ifc for resnet101")

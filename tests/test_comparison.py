@@ -424,3 +424,19 @@ def test_holm_corrects(p_values: list[float | None]) -> None:
     steps = [(len(pairs) - rank) * p for rank, (p, _) in enumerate(pairs)]
     for rank, (_, q) in enumerate(pairs):
         assert q == pytest.approx(min(1, max(steps[: rank + 1])))
+
+
+def test_evaluations_of_one_training_are_compared_seed_by_seed() -> None:
+    """Two windows of the same models: seeds differ by 10 AP, the windows by 1 in every seed."""
+    long = {seed: 40.0 + 10 * seed + extra for seed, extra in enumerate((0.9, 1.1, 1.0, 0.8, 1.2))}
+    short = {seed: 40.0 + 10 * seed for seed in range(5)}
+    found = compare(long, short, paired=True)
+    expected = scipy.stats.ttest_rel(list(long.values()), list(short.values()))
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert (found.paired, found.pairs, found.probability, found.p_permutation) == (True, 5, 1.0, None)
+    apart = compare(long, short)
+    assert not apart.paired
+    assert apart.p > 0.8 > 0.01 > found.p
+    with pytest.raises(ValueError, match="1 seeds on both sides"):
+        compare({0: 1.0, 1: 2.0}, {1: 1.0, 2: 2.0}, paired=True)

@@ -97,7 +97,7 @@ def test_the_best_is_bold_and_no_other() -> None:
 def test_verdicts_that_differ_are_letters_with_a_key() -> None:
     spec = spec_of("table2d")
     table = mean_table(judged(examine(spec, drawn_rows(spec))))
-    lines = [line for line in markdown_table(table).splitlines() if line.startswith("| paper ")]
+    lines = [line for line in markdown_table(table).splitlines() if line.startswith("| published ")]
     letters = [re.findall(r"\d( [rcin])? +\|", line) for line in lines]
     assert letters == [[" r", " c", " i"], [" n", "", " r"], [" c", " i", " n"], ["", " r", " c"]]
     assert table.caption[-1].text == (

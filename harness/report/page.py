@@ -15,7 +15,7 @@ from harness.report.markdown import github, markdown_table
 from harness.report.paper_words import judged_on
 from harness.report.selection import Selection
 from harness.report.statistics import Cell
-from harness.report.table import MISSING, Table, printed, row_label
+from harness.report.table import MISSING, OUT_OF_MEMORY, Table, printed, row_label
 from harness.report.table_spec import TableSpec, canonical, decimals, metric_name, place
 from harness.report.verdicts import OF_A_CELL, OF_A_CLAIM
 
@@ -234,7 +234,7 @@ def _details(findings: Findings) -> list[dict[str, str]]:
 def _numbers(cell: Cell, digits: int) -> dict[str, str]:
     low, high = cell.interval() or (None, None)
     return {
-        "mean": printed(cell.mean, digits),
+        "mean": OUT_OF_MEMORY if cell.n == 0 and cell.out_of_memory else printed(cell.mean, digits),
         "SD (ddof=1)": printed(cell.sd, digits),
         "95% t interval": _interval(low, high, digits),
         "min": printed(cell.low, digits),
