@@ -37,14 +37,14 @@ def read_folder(folder: Path, odd: list[OddFile]) -> pd.DataFrame:
 
     cells = sorted(path.stem for path in folder.glob("*.parquet") if path.name != ROWS)
     parts = [read_rows(folder, cells, odd)]
-    if (folder / ROWS).is_file():
+    if (folder / ROWS).exists():
         parts.append(pd.DataFrame(list(_archived(folder / ROWS, odd))))
     whole = [part for part in parts if len(part)]
     return pd.concat(whole, ignore_index=True) if len(whole) > 1 else (whole or parts)[0]
 
 
 def _archived(file: Path, odd: list[OddFile]) -> Iterator[dict[str, Any]]:
-    """The rows of one archive."""
+    """The rows of one archive, with the ``schema_version`` that they were archived in."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -54,16 +54,27 @@ def _archived(file: Path, odd: list[OddFile]) -> Iterator[dict[str, Any]]:
         odd.append(OddFile(file, str(error).split("\n")[0]))
         return
     for number, row in enumerate(rows):
-        lacking = [name for name in KEY_COLUMNS if row.get(name) is None]
-        version = row.get("schema_version")
-        if lacking or not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
-            why = f"row {number}: no {lacking[0]}" if lacking else f"row {number}: schema_version {version}"
-        elif row["status"] not in ROW_STATES:
-            why = f"row {number}: status {row['status']!r}"
-        else:
-            yield upgraded(row)
-            continue
-        odd.append(OddFile(file, why))
+        try:
+            yield _checked(row)
+        except (pa.ArrowException, ValueError) as error:
+            odd.append(OddFile(file, f"row {number}: {str(error).splitlines()[0]}"))
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with today's columns and types; raises ValueError where it is none."""
+    import pyarrow as pa
+
+    lacking = [name for name in KEY_COLUMNS if row.get(name) is None]
+    version = row.get("schema_version")
+    if lacking:
+        raise ValueError(f"no {lacking[0]}")
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+        raise ValueError(f"schema_version {version}")
+    if row["status"] not in ROW_STATES:
+        raise ValueError(f"status {row['status']!r}")
+    today = upgraded(row)
+    typed = pa.Table.from_pylist([today], schema=arrow_schema(tuple(today))).to_pylist()[0]
+    return {**typed, "schema_version": version}
 
 
 def write_archive(rows: Path, trials: Path, target: Path) -> int:
@@ -74,10 +85,11 @@ def write_archive(rows: Path, trials: Path, target: Path) -> int:
     Args:
         rows: ``results/table3a/tiny``.
         trials: ``results/trials``.
-        target: the folder to write, which then holds nothing else of ours.
+        target: the folder to write. An older archive there is replaced whole, its plan and losses included.
 
     Raises:
-        InputError: there are no rows, a file among them is none, or the target is the folder itself.
+        InputError: there are no rows, a file among them is none, the target holds other rows, or it cannot be
+            written.
     """
     import pyarrow as pa
 
@@ -89,20 +101,28 @@ def write_archive(rows: Path, trials: Path, target: Path) -> int:
         raise InputError(str(odd[0]))
     if found.empty:
         raise InputError(f"{rows}: no rows to archive; run the sweep first, or name its --results")
-    found = found.sort_values(["trial", "cell"], kind="stable")
+    others = [path for path in target.glob("*.parquet") if path.name != ROWS]
+    if others:
+        raise InputError(f"--to: {target}: other rows lie there ({others[0].name}); name another folder")
+    found = found.sort_values(["trial", "cell"], kind="stable").assign(schema_version=SCHEMA_VERSION)
     records = [{str(name): _plain(value) for name, value in row.items()} for row in found.to_dict("records")]
     schema = arrow_schema(tuple(str(name) for name in found.columns))
-    target.mkdir(parents=True, exist_ok=True)
-    _write(pa.Table.from_pylist(records, schema=schema), target / ROWS)
-    if (rows / PLAN).is_file():
-        shutil.copyfile(rows / PLAN, target / PLAN)
-    curves = _curves(trials, sorted(set(found["trial"])))
-    if curves.num_rows:
+    table, curves = pa.Table.from_pylist(records, schema=schema), _curves(rows, trials, found["trial"])
+    try:
+        _write(table, target / ROWS)
         _write(curves, target / CURVES)
-    elif (rows / CURVES).is_file():
-        (target / CURVES).parent.mkdir(exist_ok=True)
-        shutil.copyfile(rows / CURVES, target / CURVES)
+        _copy(rows / PLAN, target / PLAN)
+    except OSError as error:
+        raise InputError(f"--to: {target}: cannot be written ({error.strerror})") from None
     return len(records)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """What is not there takes the place of what was."""
+    if source.is_file():
+        shutil.copyfile(source, target)
+    else:
+        target.unlink(missing_ok=True)
 
 
 def _write(table: pa.Table, file: Path) -> None:
@@ -118,13 +138,13 @@ def _plain(value: Any) -> Any:
     return None if value != value else value
 
 
-def _curves(trials: Path, keys: list[str]) -> pa.Table:
+def _curves(rows: Path, trials: Path, keys: Iterable[str]) -> pa.Table:
     """(trial, step, loss) of the trainings whose losses are there."""
     import pyarrow as pa
 
     columns: dict[str, list[Any]] = {"trial": [], "step": [], "loss": []}
-    for key in keys:
-        for step, loss in _losses(trials / key):
+    for key, curve in read_curves(rows, trials, keys).items():
+        for step, loss in curve:
             for name, value in zip(columns, (key, step, loss), strict=True):
                 columns[name].append(value)
     types = {"trial": pa.dictionary(pa.int32(), pa.string()), "step": pa.int32(), "loss": pa.float32()}

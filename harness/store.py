@@ -135,23 +135,26 @@ def row_status(folder: Path, cell: str, needed: Sequence[str] = ()) -> str | Non
 
 
 def read_rows(folder: Path, cells: Collection[str], odd: list[OddFile] | None = None) -> pd.DataFrame:
-    """The rows of these cells that are there, in this order, older versions as today's.
+    """The rows of these cells that are there, in this order, older versions with today's columns.
 
-    Others in the folder are left alone. ``odd`` and errors are those of :func:`row_states`.
+    ``schema_version`` is that of the file. Others in the folder are left alone. ``odd`` and errors are those
+    of :func:`row_states`.
     """
     import pandas as pd
     import pyarrow as pa
 
-    tables = []
+    tables, versions = [], []
     for cell, found in _read(folder, cells, None, odd):
         try:
             tables.append(_as_today(found))
+            versions.append(found.version)
         except _OddError as error:
             _report(OddFile(folder / f"{cell}.parquet", str(error)), odd)
     if not tables:
         return pd.DataFrame()
     # By way of plain values: lists stay lists.
-    return pd.DataFrame(pa.concat_tables(tables, promote_options="default").to_pylist())
+    rows = pd.DataFrame(pa.concat_tables(tables, promote_options="default").to_pylist())
+    return rows.assign(schema_version=versions)
 
 
 def set_aside(folder: Path, keep: Set[str]) -> list[OddFile]:
@@ -186,11 +189,16 @@ def _read(
     """(cell, its one row) of the cells that have a row; only these columns, where they are there."""
     for cell in cells if folder.is_dir() else ():
         path = folder / f"{cell}.parquet"
-        file = _opened(path)
-        if file is None:
-            continue
         try:
+            file = _opened(path)
+            if file is None:
+                continue
             found = _checked(file, columns)
+        except InputError as error:
+            if odd is None:
+                raise
+            odd.append(OddFile(path, str(error).removeprefix(f"{path}: ")))
+            continue
         except _OddError as error:
             _report(OddFile(path, str(error)), odd)
             continue

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
@@ -47,7 +48,19 @@ class TableLayout(Closed):
 Value = str | int | float | bool
 Row = Value | Annotated[tuple[Value, ...], Field(strict=False)]
 """A row of the table: its value, or a list of one value for each of ``table.rows``"""
-Amount = Annotated[str, Field(pattern=r"^\d+(\.\d+)?%$")] | Annotated[float, Field(gt=0, strict=False)]
+
+
+def _amount(said: Any) -> Any:
+    """A number above 0, or a share above 0% and below 100%."""
+    number = re.fullmatch(r"(\d+(?:\.\d+)?)%", said) if isinstance(said, str) else None
+    share = float(number[1]) if number else 0.0
+    plain = isinstance(said, int | float) and not isinstance(said, bool) and 0 < said < math.inf
+    if not plain and not 0 < share < 100:
+        raise ValueError(f"{said!r}: allowed: a number above 0, or a share such as 10%")
+    return float(said) if plain else said
+
+
+Amount = Annotated[str | float, BeforeValidator(_amount)]
 """In the metric's own unit, or ``10%`` of what it is compared with"""
 FORMS: dict[str, tuple[str, ...]] = {
     "better": ("worse",),
@@ -149,6 +162,13 @@ class SweepFile(Closed):
     def varied_keys(self) -> tuple[str, ...]:
         """Every dotted key that varies."""
         return tuple(key for axis in self.grid_axes() for key in axis.keys)
+
+    @model_validator(mode="after")
+    def _margins_are_of_metrics(self) -> SweepFile:
+        for metric in self.margins:
+            if metric not in get_args(Metric):
+                raise ValueError(f"margins: {metric!r}: allowed: {', '.join(get_args(Metric))}")
+        return self
 
     @model_validator(mode="after")
     def _axes_are_axes(self) -> SweepFile:

@@ -15,7 +15,7 @@ from harness.engine.choice import spelled
 from harness.engine.initial_weights import FOLDER_VARIABLE
 from harness.engine.plan import TAKEN, Plan
 from harness.engine.trial_files import TrialFiles
-from harness.provenance import code_versions, now
+from harness.provenance import PROJECT, code_versions, now
 from harness.record_file import read_record, write_record
 from harness.sweep import Trial, is_evaluation_key
 from harness.sweep_file import Measure
@@ -113,7 +113,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
     return {
         "sweep": plan.sweep.name,
         "title": plan.sweep.title,
-        "sweep_file": str(options.sweep),
+        "sweep_file": _from_here(options.sweep),
         "scale": plan.scale.name,
         "scale_argument": options.scale,
         "data": None if data is None else str(data),
@@ -126,6 +126,14 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "trials": [_trial(trial, keys, plan.sweep.varied_keys()) for trial in plan.trials],
         "written": now(),
     }
+
+
+def _from_here(file: Path) -> str:
+    """A file of this checkout as it is called in any other, too; other files as they were named."""
+    try:
+        return str(file.resolve().relative_to(PROJECT))
+    except ValueError:
+        return str(file)
 
 
 def write_manifest(plan: Plan) -> None:

@@ -33,6 +33,7 @@ from harness.sweep_file import (
 from model.errors import InputError
 
 EXECUTORS = ("local", "slurm", "ray")
+MOST_SEEDS = 10_000
 TAKEN = ("trials", "datasets", "runners", "probes", "reference")
 """Names of our own in the results folder"""
 
@@ -211,6 +212,8 @@ def _seeds(options: Options, sweep: SweepFile, scale: ScaleFile, files: tuple[st
     if re.fullmatch(r"\d+(,\d+)*", options.seeds) is None:
         raise InputError(f"--seeds: {options.seeds!r}: allowed: a count such as 5, or seeds such as 0,1,7")
     numbers = tuple(int(number) for number in options.seeds.split(","))
+    if "," not in options.seeds and numbers[0] > MOST_SEEDS:
+        raise InputError(f"--seeds: {options.seeds!r}: allowed: a count of at most {MOST_SEEDS:,}")
     return seed_list(numbers if "," in options.seeds else numbers[0], "--seeds")
 
 

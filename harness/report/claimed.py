@@ -76,6 +76,8 @@ def asked_of(spec: TableSpec, claim: Claim) -> list[Pair] | list[Trend]:
         for a, b, factor, offset, turn in _rivals(spec, claim, sign):
             better, than = (a, b) if sign * turn > 0 else (b, a)
             what = f"{_label(spec, better)} - {_label(spec, than)}{_allowance(claim)}{at}"
+            if place(a) == place(b):
+                raise ValueError(f"{place(a)!r} is held against itself; name two rows")
             places = [(place(row), place(values), claim.metric) for row in (a, b)]
             pairs.append(Pair(what, places[0], places[1], sign * turn, factor, offset))
     return pairs

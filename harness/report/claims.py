@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from harness.report.claimed import Pair, Trend, asked_of, rows_named
+from harness.report.comparability import incomparable
 from harness.report.comparison import Comparison, compare, holm, trend
 from harness.report.seed_values import SeedValues, Trainings, share_trainings
 from harness.report.selection import Selection
 from harness.report.sentence import count, listed
-from harness.report.table_spec import HARDWARE_METRICS, Place, TableSpec, canonical, is_counted, metric_name
+from harness.report.table_spec import Place, TableSpec, canonical, is_counted, metric_name
 from harness.report.verdicts import LEVEL, ClaimedGap, ClaimVerdict, Verdict
 from harness.sweep_file import Claim
 
@@ -70,7 +71,7 @@ def _tested(
     spec: TableSpec, selection: Selection, values: SeedValues, trainings: Trainings, claim: Claim
 ) -> _Tested | ClaimVerdict:
     """The claim's comparisons, or at once its verdict where there is nothing to test."""
-    reason = _incomparable(selection, claim.metric)
+    reason = incomparable(selection, claim.metric)
     if reason:
         return ClaimVerdict(claim, "not comparable", reason, None, ())
     asked, counted = asked_of(spec, claim), is_counted((claim.metric,))
@@ -106,14 +107,6 @@ def _decided(tested: _Tested, p: float) -> ClaimVerdict:
     if verdict == "consistent" and len(tested.gaps) == 1:
         sure = ", not significant"
     return ClaimVerdict(tested.claim, verdict, f"{tested.why}{sure}", p, tested.gaps)
-
-
-def _incomparable(selection: Selection, metric: str) -> str:
-    if metric in HARDWARE_METRICS and len(selection.used) and selection.mixed_hardware():
-        return "measured on different machines"
-    if len(selection.distinct("data_checksum")) > 1 and not is_counted((metric,)):
-        return "the rows come from different data"
-    return ""
 
 
 def _compared(

@@ -57,7 +57,7 @@ def examine(spec: TableSpec, rows: pd.DataFrame) -> Findings:
         paper_sd=paper_sd,
         verdicts=judge_cells(spec, selection, cells, paper, paper_sd),
         claims=judge_claims(spec, selection, values, trainings),
-        best=established_best(spec, values, trainings),
+        best=established_best(spec, selection, values, trainings),
     )
 
 

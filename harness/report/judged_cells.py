@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.report.against_paper import AgainstPaper, against_paper
-from harness.report.comparability import differences
+from harness.report.comparability import differences, incomparable
 from harness.report.comparison import compare, holm
 from harness.report.seed_values import SeedValues, Trainings, share_trainings
 from harness.report.selection import Selection
@@ -96,7 +96,9 @@ def _margin(spec: TableSpec, metric: str, mean: float) -> float | None:
     return said
 
 
-def established_best(spec: TableSpec, values: SeedValues, trainings: Trainings) -> frozenset[Place]:
+def established_best(
+    spec: TableSpec, selection: Selection, values: SeedValues, trainings: Trainings
+) -> frozenset[Place]:
     """The cells that are better than every other row of their column, whatever row that may be.
 
     Welch's test against each other row (paired where both are evaluations of the same trainings); the largest
@@ -106,6 +108,8 @@ def established_best(spec: TableSpec, values: SeedValues, trainings: Trainings) 
     """
     leaders: list[tuple[Place, float]] = []
     for metric in spec.cells:
+        if incomparable(selection, metric):
+            continue
         for column in spec.columns.places:
             places = [(row, column, metric) for row in spec.rows.places]
             leader = _leader(places, values, trainings, metric)

@@ -58,7 +58,7 @@ def find_sources(named: Sequence[str], scale: str | None, results: Path) -> list
     files = [_sweep_file(name) for name in named] or sorted(SWEEPS.glob("*.yaml"))
     manifests = {found.folder: found for found in load_manifests(results)[0]}
     sources = []
-    for file in dict.fromkeys(files):
+    for file in {file.resolve(): file for file in files}.values():  # named twice, made once
         sweep = load_sweep(file)
         wanted = None if scale is None else load_scale(scale)
         folders = _folders(results / sweep.name, wanted)

@@ -13,7 +13,6 @@ from harness.engine.manifest import Manifest
 from harness.show.find import Found, Use
 from harness.show.repeat import repeat
 
-LOG_LINES = 20
 NEEDED = ("git_commit", "git_dirty", "git_diff_hash", "train_processes", "log_tail")
 """Columns of the rows"""
 
@@ -36,7 +35,7 @@ def log_tails(rows: pd.DataFrame, trials: Path) -> dict[str, str]:
     for key, records in _by_trial(rows).items():
         attempts = attempts_of(trials / key)
         kept = [str(record["log_tail"]) for record in records if _or(record.get("log_tail"), "")]
-        tail = attempts[-1].last_log_lines(LOG_LINES) if attempts else ""
+        tail = attempts[-1].last_log_lines() if attempts else ""
         if tail or kept:
             tails[key] = tail or kept[-1]
     return tails
