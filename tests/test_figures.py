@@ -14,6 +14,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
@@ -23,6 +25,7 @@ from scipy import stats
 
 from harness.report.figures import Losses, drawings, figures_of, read_losses
 from harness.report.figures.curves import Curve, binned
+from harness.report.figures.marks import log_numbers
 from harness.report.figures.style import (
     COLUMN,
     PAGE,
@@ -247,7 +250,8 @@ def test_cells_without_a_number_are_marked_or_named() -> None:
         assert "Missing: IFC (M=8) at T=10." in drawing.caption
         assert "Fewer seeds than planned: No Comm at T=5 (4/5);" in drawing.caption
         assert "n = 4 to 5 seeds" in words_in(drawing)
-    assert words_in(figures["table3a_paper"]).count("OOM") == 3, "one a panel"
+    for word in ("OOM", "missing"):
+        assert words_in(figures["table3a_paper"]).split("\n").count(word) == 3, "one a panel"
 
 
 def finite_y(axes: Axes) -> list[float]:
@@ -278,6 +282,31 @@ def test_no_rows_make_no_crash(spec: TableSpec) -> None:
     for figure in figures:
         assert "no finished run" in figure.svg
         assert "Missing: every cell." in figure.caption
+        assert figure.caption.startswith("(no data, scale tiny)")
+
+
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, columns=NONE, paper=None, paper_std=None)])
+def test_a_metric_that_finished_runs_lack_was_not_measured(spec: TableSpec) -> None:
+    figures = drawn(examine(spec, made_rows(spec).drop(columns="fps")))
+    drawing = figures["table3a_fps" if spec.columns.keys else "table3a_seeds"]
+    for said in (words_in(drawing), drawing.caption):
+        assert "FPS was not measured" in said
+    assert "no finished run" not in words_in(drawing)
+    assert "Missing: every cell" not in drawing.caption
+
+
+def test_a_trade_off_needs_cells_with_both() -> None:
+    rows = made_rows(SPEC)
+    early = rows["inference.window"] == 5
+    rows.loc[early, "fps"] = None
+    rows.loc[~early, "AP"] = None
+    assert "no cell has both AP and FPS" in words_in(drawn(examine(SPEC, rows))["table3a_tradeoff"])
+
+
+def test_a_caption_goes_on_from_its_title(whole: tuple[Findings, dict[str, Drawing]]) -> None:
+    for drawing in whole[1].values():
+        assert drawing.caption.startswith("(synthetic data, scale tiny, n = 5"), drawing.name
+        assert drawing.title not in drawing.caption
 
 
 def test_tradeoff_has_both_intervals_and_the_front(whole: tuple[Findings, dict[str, Drawing]]) -> None:
@@ -295,6 +324,16 @@ def test_tradeoff_has_both_intervals_and_the_front(whole: tuple[Findings, dict[s
         for n, fps, ap in (("a", 10, 50), ("b", 20, 40), ("c", 15, 39), ("d", 20, 38), ("e", 5, 50))
     ]
     assert [point.row for point in front(points)] == ["a", "b"]
+
+
+def test_a_front_of_one_point_is_no_line() -> None:
+    rows = made_rows(SPEC)
+    highest = (rows["model.encoder"] == "ifc") & (rows["inference.window"] == 20)
+    rows.loc[highest, ["AP", "fps"]] += 100
+    drawing = drawn(examine(SPEC, rows))["table3a_tradeoff"]
+    assert "Pareto front" not in words_in(drawing)
+    assert "grey steps" not in drawing.caption
+    assert not lines_of(drawing.canvas.axes[0], "_front")
 
 
 def test_rows_that_are_numbers_have_an_axis_of_their_own() -> None:
@@ -336,8 +375,28 @@ def test_paper_and_ours_stand_side_by_side_and_say_what_may_be_compared(
             == np.round(ours.get_ydata(orig=False)).tolist()
             == [*range(16)]
         )
+    legend = [text.get_text() for text in drawing.canvas.legends[0].get_texts()]
+    theirs = "published (NeurIPS 2021): mean, 95% t interval (n = 5)"
+    assert legend == ["ours: mean, 95% t interval", theirs]
     unjudged = drawn(replace(findings, verdicts={}))["table3a_paper"]
     assert "not judged whether comparable: AP, AP75, FPS" in words_in(unjudged)
+
+
+def test_both_bars_beside_the_paper_are_t_intervals(whole: tuple[Findings, dict[str, Drawing]]) -> None:
+    findings = whole[0]
+    where = ("ifc", "20", "AP")
+    assert where in findings.paper_sd
+    less = replace(findings, paper_sd={where: findings.paper_sd[where]})
+    drawing = drawn(less)["table3a_paper"]
+    bars, _ = drawing.canvas.axes[0].containers
+    [widths] = bars.lines[2]
+    ends = [segment[:, 0] for segment in widths.get_segments() if len(segment)]  # none where there is no bar
+    mean, error = findings.paper[where], findings.paper_sd[where] / np.sqrt(5)
+    assert ends == [pytest.approx(stats.t.interval(0.95, 4, mean, error))]
+    assert "only a point where it prints none" in drawing.caption
+    bare = drawn(replace(findings, paper_sd={}))["table3a_paper"]
+    assert "interval (n = 5)" not in words_in(bare)
+    assert "it prints no standard deviation" in bare.caption
 
 
 def test_curves_are_means_of_steps_and_of_seeds() -> None:
@@ -381,6 +440,29 @@ def test_counts_stand_on_a_logarithmic_axis_one_panel_a_frame_size() -> None:
     assert [axes.get_title() for axes in drawing.canvas.axes] == list(sizes)
     assert drawing.canvas.axes[0].get_yscale() == "log"
     assert "Synthetic" not in words_in(drawing) + drawing.caption
+    assert drawing.caption.startswith("(counted, scale tiny): ")
+
+
+@given(
+    low=st.floats(1e-3, 1e4),
+    decades=st.floats(0.02, 5),
+)
+def test_a_logarithmic_axis_has_numbers_that_stand_apart(low: float, decades: float) -> None:
+    """In an axis of 1.4 inches, the least that a figure leaves it."""
+    high = low * 10**decades
+    numbers = log_numbers(low, high)
+    assert len(numbers) >= 2
+    assert all(low <= number <= high for number in numbers)
+    inches = np.diff(np.log10(numbers)) / decades * 1.4
+    assert inches.min() > SMALL_TEXT / 72
+    assert [float(f"{number:g}") for number in numbers] == pytest.approx(numbers, rel=1e-9)
+
+
+def test_the_plainest_numbers_that_are_enough() -> None:
+    assert log_numbers(4, 2000) == [10, 100, 1000]
+    assert log_numbers(1.5, 40) == [2, 5, 10, 20]
+    assert log_numbers(2.1, 9.9) == [3, 5, 7]
+    assert log_numbers(5.1, 6.9) == [5.5, 6, 6.5]
 
 
 def hard_cases() -> Iterator[tuple[str, TableSpec, pd.DataFrame]]:
@@ -399,6 +481,10 @@ def hard_cases() -> Iterator[tuple[str, TableSpec, pd.DataFrame]]:
     yield "sixteen", spec, made_rows(spec)
     spec = replace(spec, columns=NONE, figures=())
     yield "sixteen without columns", spec, made_rows(spec)
+    counted = replace(SPEC, cells=("flops_g",), figures=(), paper=None, paper_std=None)
+    for name, least, most in (("narrow", 5.2, 6.1), ("half a decade", 2.2, 8.9), ("wide", 5.0, 1800.0)):
+        rows = made_rows(counted).assign(AP=None, fps=None, peak_memory_gb=None)
+        yield f"counts, {name}", counted, rows.assign(flops_g=np.geomspace(least, most, len(rows)))
     yield "nothing", SPEC, pd.DataFrame()
 
 

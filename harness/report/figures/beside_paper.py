@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from harness.report.figures import words
-from harness.report.figures.marks import half_width, is_oom, mean, plain_powers
+from harness.report.figures.marks import half_width, is_oom, mean, plain_numbers
 from harness.report.figures.style import (
     COLUMN,
     GREY,
@@ -22,8 +22,11 @@ from harness.report.figures.style import (
     wrapped,
 )
 from harness.report.findings import Findings
+from harness.report.judged_cells import PAPER_RUNS
 from harness.report.table import row_label
 from harness.report.table_spec import METRIC_NAMES, Place, is_counted, place
+from harness.report.verdicts import CONFIDENCE
+from harness.report.welch import t_quantile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +37,8 @@ LINE = 0.155
 MOST_REASONS = 3
 ACROSS = 3
 """Most panels beside each other"""
+PUBLISHED = "published (NeurIPS 2021)"
+"""In a legend, where nothing around it says which paper is meant"""
 
 
 def metrics_of(findings: Findings) -> tuple[str, ...]:
@@ -56,9 +61,10 @@ def draw(findings: Findings) -> Drawing:
     down = math.ceil(len(metrics) / across)
     ours = [findings.cells[where] for where in findings.paper if where[2] in metrics]
     spread = any(cell.sd is not None for cell in ours)
+    bare = [where not in findings.paper_sd for where in findings.paper if where[2] in metrics]
     legends = [
         "ours: mean, 95% t interval" if spread else "ours",
-        "paper: mean ± SD" if findings.paper_sd else "paper",
+        PUBLISHED if all(bare) else f"{PUBLISHED}: mean, 95% t interval (n = {PAPER_RUNS})",
     ]
     counted = is_counted(metrics)
     canvas = new_canvas(
@@ -71,22 +77,49 @@ def draw(findings: Findings) -> Drawing:
     for axes in rooms.flat[len(metrics) :]:
         axes.set_visible(False)
     handles: list[Line2D] = []
+    room = width - max(text_width(part) for label in labels for part in label.splitlines()) - 0.2
     for axes, metric in zip(rooms.flat, metrics, strict=False):
         handles = _panel(axes, findings, metric, cells)
+        _say_gone(axes, findings, metric, cells, room / across)
+        if is_counted((metric,)):
+            plain_numbers(axes.xaxis, most=4)
     rooms[0, 0].set_yticks(range(len(labels)), labels)
     rooms[0, 0].set_ylim(len(labels) - 0.4, -0.6)
     legend(canvas, handles, legends)
     listed = ", ".join(words.long_name(metric) for metric in metrics)
     said = " ".join(f"{line[0].upper()}{line[1:]}." for line in statements(findings, metrics))
     shown = "our means with 95% t intervals" if spread else "ours"
-    theirs = "the paper's with its standard deviations" if findings.paper_sd else "the paper's"
-    caption = f"{listed} ({words.of_data(findings, ours)}): {shown}, and below each {theirs}. {said}".rstrip()
+    theirs = "the paper's" if counted else _theirs(bare)
+    clauses = [f"{shown}, and below each {theirs}"]
+    gaps = f" {said}".rstrip() + words.gaps(findings, metrics)
     return Drawing(
         name=f"{spec.name}_paper",
         title=f"Paper against ours: {listed}",
-        caption=caption + words.gaps(findings, metrics),
+        caption=words.caption(words.of_data(findings, ours), clauses, gaps),
         canvas=canvas,
     )
+
+
+def paper_half_width(sd: float | None) -> float:
+    """Half of the 95% t interval of a printed mean, over the paper's five runs; NaN where no SD is printed.
+
+    The interval that ours have: a bar of one SD beside it would be another quantity on the same axis. The
+    paper does not say how its SD divides; it is taken for the sample one.
+    """
+    return math.nan if sd is None else t_quantile(PAPER_RUNS - 1, CONFIDENCE) * sd / math.sqrt(PAPER_RUNS)
+
+
+def _theirs(bare: list[bool]) -> str:
+    """For the caption: what the paper's marks are.
+
+    Args:
+        bare: of each printed mean, whether it has no SD.
+    """
+    if all(bare):
+        return "the paper's, without an interval because it prints no standard deviation"
+    how = f"(n = {PAPER_RUNS}, taken as sample ones)"
+    said = f"the paper's with 95% t intervals from its standard deviations {how}"
+    return f"{said}, only a point where it prints none" if any(bare) else said
 
 
 def statements(findings: Findings, metrics: tuple[str, ...]) -> list[str]:
@@ -138,7 +171,6 @@ def _panel(axes: Axes, findings: Findings, metric: str, cells: list[tuple[str, s
     axes.tick_params(axis="y", length=0)
     if is_counted((metric,)):
         axes.set_xscale("log")
-        plain_powers(axes.xaxis)
     for at, (row, _) in enumerate(cells):
         if at and row != cells[at - 1][0]:
             axes.axhline(at - 0.5, color="0.8", linewidth=0.5)
@@ -148,7 +180,7 @@ def _panel(axes: Axes, findings: Findings, metric: str, cells: list[tuple[str, s
     paper = axes.errorbar(
         [findings.paper[where] for _, where in known],
         [at + 0.19 for at, _ in known],
-        xerr=[findings.paper_sd.get(where, float("nan")) for _, where in known],
+        xerr=[paper_half_width(findings.paper_sd.get(where)) for _, where in known],
         color=GREY,
         marker="D",
         markersize=3,
@@ -167,11 +199,28 @@ def _panel(axes: Axes, findings: Findings, metric: str, cells: list[tuple[str, s
         label="_ours",
         **bars,
     )
-    gone = [at for at, where in known if is_oom(findings.cells[where])]
-    if gone:
-        low, high = axes.get_xlim()
-        axes.set_xlim(low - 0.2 * (high - low), high)  # room for the word
-    for at in gone:
-        across = axes.get_yaxis_transform()
-        axes.text(0.02, at, "OOM", transform=across, va="center", size=SMALL_TEXT)
     return [ours.lines[0], paper.lines[0]]
+
+
+def _say_gone(
+    axes: Axes, findings: Findings, metric: str, cells: list[tuple[str, str]], inches: float
+) -> None:
+    """A word on each line that has no mark of ours, left of all marks.
+
+    Args:
+        inches: about the width of the panel.
+    """
+    gone: dict[int, str] = {}
+    for at, (row, column) in enumerate(cells):
+        cell = findings.cells[row, column, metric]
+        if (row, column, metric) in findings.paper and cell.n == 0:
+            gone[at] = "OOM" if is_oom(cell) else "missing"
+    if not gone:
+        return
+    part = (max(map(text_width, gone.values())) + 0.1) / inches
+    low, high = axes.get_xlim()
+    share = part / (1 - part)  # of the axis as it was
+    left = low * (low / high) ** share if axes.get_xscale() == "log" else low - share * (high - low)
+    axes.set_xlim(left, high)
+    for at, word in gone.items():
+        axes.text(0.02, at, word, transform=axes.get_yaxis_transform(), va="center", size=SMALL_TEXT)

@@ -65,12 +65,15 @@ def draw(findings: Findings, metric: str) -> Drawing:
         axes.set_yticks([])
         say_inside(axes, words.why_empty(findings, (metric,)))
     legend(canvas, handles, labels)
-    title = f"{words.long_name(metric)} against {words.in_a_sentence(key)}"
+    clauses = [
+        "one line for each column of the table",
+        words.marks(cells),
+        "the horizontal axis is logarithmic",
+    ]
     return Drawing(
         name=f"{spec.name}_{metric}_by_{key.rsplit('.', 1)[-1]}",
-        title=title,
-        caption=f"{title}, one line for each column of the table ({words.of_data(findings, cells)})"
-        f"{words.marks(cells)}; the horizontal axis is logarithmic.{words.gaps(findings, (metric,))}",
+        title=f"{words.long_name(metric)} against {words.in_a_sentence(key)}",
+        caption=words.caption(words.of_data(findings, cells), clauses, words.gaps(findings, (metric,))),
         canvas=canvas,
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.report.figures import words
-from harness.report.figures.marks import plain_powers
+from harness.report.figures.marks import plain_numbers
 from harness.report.figures.style import (
     COLUMN,
     CROWDED,
@@ -122,16 +122,15 @@ def draw(findings: Findings, losses: Losses) -> Drawing:
         )
     if all((curve.losses > 0).all() for curve in losses.curves):
         axes.set_yscale("log")
-        plain_powers(axes.yaxis, (1, 2, 3, 5))
+        plain_numbers(axes.yaxis)
     axes.set_xlabel("Step")
     axes.set_ylabel("Training loss")
     axes.grid()
     legend(canvas, handles, list(variants))
     return Drawing(
         name=f"{spec.name}_training",
-        title="Training loss against step",
-        caption=f"Total training loss against step ({words.of_data(findings, ())}, {runs}):"
-        f" {smoothed}{marks}.",
+        title="Total training loss against step",
+        caption=words.caption(f"{words.of_data(findings, ())}, {runs}", [smoothed + marks], ""),
         canvas=canvas,
     )
 

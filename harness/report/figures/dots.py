@@ -52,8 +52,7 @@ def draw(findings: Findings, metrics: tuple[str, ...]) -> Drawing:
     return Drawing(
         name=f"{spec.name}_seeds",
         title=f"{', '.join(names)} of each variant",
-        caption=f"{', '.join(names)} of each variant ({words.of_data(findings, cells)})"
-        f"{words.marks(cells, joined=False)}.{gaps}",
+        caption=words.caption(words.of_data(findings, cells), [words.marks(cells, joined=False)], gaps),
         canvas=canvas,
     )
 

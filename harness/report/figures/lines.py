@@ -12,7 +12,7 @@ from harness.report.figures.marks import (
     means,
     offsets,
     out_of_memory,
-    plain_powers,
+    plain_numbers,
     say_inside,
     seeds,
     spread_out,
@@ -56,7 +56,6 @@ def draw(findings: Findings, metric: str) -> Drawing:
     rooms = canvas.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     if counted:
         rooms[0].set_yscale("log")
-        plain_powers(rooms[0].yaxis)
     lines: list[Line2D] = []
     for axes, (before, columns) in zip(rooms, panels.items(), strict=True):
         lines = _panel(axes, findings, metric, columns)
@@ -69,6 +68,8 @@ def draw(findings: Findings, metric: str) -> Drawing:
             say_inside(axes, words.why_empty(findings, (metric,)))
     if any(is_oom(cell) for cell in cells):
         leave_floor(rooms[0])
+    if counted and any(cell.n for cell in cells):
+        plain_numbers(rooms[0].yaxis)
     rooms[0].set_ylabel(words.axis_name(metric))
     legend(canvas, lines, labels)
     return Drawing(
@@ -81,10 +82,8 @@ def draw(findings: Findings, metric: str) -> Drawing:
 
 def _caption(findings: Findings, metric: str) -> str:
     cells = [cell for where, cell in findings.cells.items() if where[2] == metric]
-    title = f"{words.long_name(metric)} against {words.in_a_sentence(findings.spec.columns.keys[-1])}"
-    data = words.of_data(findings, cells)
-    marks = "; the vertical axis is logarithmic" if is_counted((metric,)) else words.marks(cells)
-    return f"{title} ({data}){marks}.{words.gaps(findings, (metric,))}"
+    marks = "the vertical axis is logarithmic" if is_counted((metric,)) else words.marks(cells)
+    return words.caption(words.of_data(findings, cells), [marks], words.gaps(findings, (metric,)))
 
 
 def _panels(findings: Findings) -> dict[Values, list[Values]]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FLOOR = 0.13
 """Part of the axis that is kept free for the OOM marks"""
+DIGITS = (((1,), 2), ((1, 2, 5), 3), ((1, 2, 3, 5, 7), 3))
+"""First digits that get a number on a logarithmic axis, and how many numbers make them enough"""
 BAR: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}
 
 
@@ -117,17 +119,34 @@ def leave_floor(axes: Axes) -> None:
         axes.set_ylim(low - (high - low) * FLOOR / (1 - FLOOR), high)
 
 
-def plain_powers(axis: Axis, digits: tuple[float, ...] = (1,)) -> None:
+def plain_numbers(axis: Axis, most: int = 6) -> None:
     """Numbers of a logarithmic axis at full size: exponents would be too small to print.
 
-    Args:
-        digits: first digits that get a number.
-    """
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    To be called when the axis has its limits: the fewer decades it spans, the more first digits get a number.
 
-    axis.set_major_locator(LogLocator(subs=digits))
+    Args:
+        most: steps between numbers that stand at equal distances, where the axis is too short for digits.
+    """
+    from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
+
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(FixedLocator(log_numbers(low, high, most)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def log_numbers(low: float, high: float, most: int = 6) -> list[float]:
+    """At least two numbers from ``low`` to ``high``, for a logarithmic axis: the plainest that are enough."""
+    from matplotlib.ticker import MaxNLocator
+
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits, enough in DIGITS:
+        numbers = [float(f"{digit}e{power}") for power in powers for digit in digits]
+        inside = [number for number in numbers if low <= number <= high]
+        if len(inside) >= enough:
+            return inside
+    equal = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3).tick_values(low, high)
+    return [float(number) for number in equal if low <= number <= high]
 
 
 def say_inside(axes: Axes, text: str) -> None:

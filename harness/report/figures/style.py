@@ -98,7 +98,7 @@ class Figure:
     """Stem of its files, such as ``table3a_AP``"""
     title: str
     caption: str
-    """Plain text: what is drawn, of which data and scale, n, and what is not there"""
+    """Plain text that goes on from the title: which data and scale, n, what marks are, what is not there"""
     pdf: bytes
     png: bytes
     svg: str

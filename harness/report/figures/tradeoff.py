@@ -74,7 +74,8 @@ def draw(findings: Findings) -> Drawing:
     labels = [row_label(spec, values, findings.selection) for values in spec.rows.order]
     cells = [cell for where, cell in findings.cells.items() if where[2] in ("AP", "fps")]
     width = PAGE if len(labels) > CROWDED else COLUMN
-    shown = [*labels, FRONT] if points else labels
+    has_front = len(front(points)) > 1
+    shown = [*labels, FRONT] if has_front else labels
     canvas = new_canvas(
         width,
         (TALL if len(labels) > CROWDED else HEIGHT) + legend_height(width, shown),
@@ -101,12 +102,12 @@ def draw(findings: Findings) -> Drawing:
             **(BAR | {"elinewidth": 0.5, "capsize": 1.2, "capthick": 0.5}),
         )
         handles.append(drawn.lines[0])
-    if points:
+    if has_front:
         handles.append(_front(axes, points))
-    else:
+    if not points:
         axes.set_xticks([])
         axes.set_yticks([])
-        say_inside(axes, words.why_empty(findings, ("fps",)))
+        say_inside(axes, words.why_empty(findings, ("AP", "fps")))
     legend(canvas, handles, shown)
     if spec.columns.keys:
         _name_columns(canvas, axes, findings, points)
@@ -116,15 +117,17 @@ def draw(findings: Findings) -> Drawing:
 def _caption(findings: Findings) -> str:
     cells = [cell for where, cell in findings.cells.items() if where[2] in ("AP", "fps")]
     columns = findings.spec.columns
-    said = f"AP against FPS ({words.of_data(findings, cells)}): a point is a cell"
+    points = points_of(findings)
+    gaps = words.gaps(findings, ("AP", "fps"))
+    if not points:
+        return words.caption(words.of_data(findings, ()), [], gaps)
+    said = "a point is a cell"
     if any(cell.sd is not None for cell in cells):
         said += " with the 95% t intervals of both means"
     if columns.keys:
         said += f", the number beside it its {words.in_a_sentence(columns.keys[-1])}"
-    said += "; the grey steps bound what no other cell beats in both."
-    if not points_of(findings):
-        said = f"AP against FPS ({words.data_and_scale(findings)})."
-    return said + words.gaps(findings, ("AP", "fps"))
+    steps = "the grey steps bound what no other cell beats in both" if len(front(points)) > 1 else ""
+    return words.caption(words.of_data(findings, cells), [said, steps], gaps)
 
 
 def points_of(findings: Findings) -> list[Point]:

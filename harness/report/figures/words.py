@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.report.findings import Findings
 from harness.report.selection import is_synthetic
@@ -56,37 +56,62 @@ def above(findings: Findings, cells: Iterable[Cell], marks: str = WITH_SPREAD) -
     return f"{data_and_scale(findings)}\n{said}".rstrip()
 
 
+def caption(data: str, clauses: Sequence[str], gaps: str) -> str:
+    """What stands after a figure's title and goes on from there: ``(data): clause; clause. Gaps.``"""
+    said = "; ".join(filter(None, clauses))
+    return f"({data}){': ' if said else ''}{said}.{gaps}"
+
+
 def of_data(findings: Findings, cells: Iterable[Cell]) -> str:
-    """For a caption: ``synthetic data, scale tiny, n = 5 seeds``."""
+    """For a caption: ``synthetic data, scale tiny, n = 5 seeds``; only a data set's name is a capital."""
     data = data_and_scale(findings)
-    if is_counted(findings.spec.cells):
-        return "c" + data[1:]
-    data = data[0].lower() + data[1:] if is_synthetic(findings.selection) else data
-    return ", ".join(filter(None, (data, runs(cells))))
+    counted = is_counted(findings.spec.cells)
+    if counted or is_synthetic(findings.selection) or not findings.selection.distinct("data_name"):
+        data = data[0].lower() + data[1:]
+    return ", ".join(filter(None, (data, "" if counted else runs(cells))))
 
 
 def marks(cells: Iterable[Cell], joined: bool = True) -> str:
-    """For a caption: what lines, bars and dots are, with a colon before; nothing where there is no number."""
+    """For a caption: what lines, bars and dots are; nothing where there is no number."""
     numbers = [cell for cell in cells if cell.n]
     if not numbers:
         return ""
     if all(cell.sd is None for cell in numbers):
-        return ": lines join the runs" if joined else ": markers are the runs"
+        return "lines join the runs" if joined else "markers are the runs"
     means = "lines join the means, bars are" if joined else "markers are means, bars"
-    return f": {means} their 95% t intervals, small dots the single seeds"
+    return f"{means} their 95% t intervals, small dots the single seeds"
 
 
 def why_empty(findings: Findings, metrics: Iterable[str]) -> str:
-    """Why a picture has nothing in it."""
-    if findings.selection.mixed_hardware() and any(metric in HARDWARE_METRICS for metric in metrics):
+    """Why a picture of all these metrics has nothing in it."""
+    asked = tuple(metrics)
+    if _is_withheld(findings, asked):
         return "not drawn: mixed hardware"
-    return "no finished run"
+    if findings.selection.used.empty:
+        return "no finished run"
+    return unmeasured(findings, asked) or f"no cell has both {' and '.join(map(long_name, asked))}"
+
+
+def unmeasured(findings: Findings, metrics: Iterable[str]) -> str:
+    """``FPS was not measured``: what no finished run has; empty where each has been measured or none ran."""
+    asked = tuple(metrics)
+    measured = findings.selection.measured(asked)
+    lacking = [metric for metric in asked if metric not in measured]
+    if findings.selection.used.empty or not lacking:
+        return ""
+    verb = "were" if len(lacking) > 1 or is_counted((lacking[0],)) else "was"
+    how = "counted" if is_counted(tuple(lacking)) else "measured"
+    return f"{' and '.join(map(long_name, lacking))} {verb} not {how}"
+
+
+def _is_withheld(findings: Findings, metrics: Iterable[str]) -> bool:
+    return findings.selection.mixed_hardware() and any(metric in HARDWARE_METRICS for metric in metrics)
 
 
 def gaps(findings: Findings, metrics: Iterable[str]) -> str:
     """Sentences on the cells that have no number or fewer than planned, with a blank before; or nothing."""
     asked = tuple(metrics)
-    if why_empty(findings, asked).startswith("not drawn"):
+    if _is_withheld(findings, asked):
         names = "; ".join(findings.selection.hardware())
         return f" Not drawn, because speed and memory of different machines must not be compared: {names}."
     too_large: list[Place] = []
@@ -104,7 +129,10 @@ def gaps(findings: Findings, metrics: Iterable[str]) -> str:
     said = ""
     if too_large:
         said += f" OOM, did not fit in memory: {_named(findings, too_large)}."
-    if missing:
+    never = unmeasured(findings, asked)
+    if never:
+        said += f" {never}."
+    elif missing:
         said += f" Missing: {_named(findings, missing)}."
     if short:
         counts = "; ".join(f"{_named(findings, [where])} ({cell.n}/{cell.planned})" for where, cell in short)
