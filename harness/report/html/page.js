@@ -103,36 +103,61 @@
   }
 
   function verdict(line) {
-    if (!line.verdict) return "--";
     const sign = el("span", { "aria-hidden": "true" }, SIGNS[line.verdict]);
     const badge = el("span", { class: `verdict ${line.verdict.replace(" ", "-")}` }, sign, ` ${line.verdict}`);
     return [badge, el("span", { class: "why" }, ` ${line.why}`)];
+  }
+
+  // Below the table, where it has the whole width; metrics with the same verdict stand together.
+  function verdicts(lines, data) {
+    const together = new Map();
+    for (const line of lines.filter((each) => each.verdict)) {
+      const key = `${line.verdict}\n${line.why}`;
+      together.set(key, [...(together.get(key) || []), line]);
+    }
+    return [...together.values()].map((alike) => {
+      const names = alike.map((line) => data.metrics[line.metric]).join(", ");
+      return el("p", { class: "judged" }, el("b", null, names), " against the paper’s: ", ...verdict(alike[0]));
+    });
   }
 
   function summary(cell, data, metric) {
     const lines = cell.metrics;
     const hasPaper = lines.some((line) => line.paper !== "--");
     const heads = [{ text: "Metric" }, { text: "Mean ± SD", number: true }, { text: "n", number: true }, { text: "95 % t interval", number: true }];
-    if (hasPaper) heads.push({ text: "Paper", number: true }, { text: "Verdict" });
+    if (hasPaper) heads.push({ text: "Paper", number: true });
     const rows = lines.map((line) => {
       const name = data.metrics[line.metric];
       const first = line.metric === metric ? el("b", null, name) : name;
       const ours = [first, line.ours, line.n, line.interval];
-      return hasPaper ? [...ours, line.paper, verdict(line)] : ours;
+      return hasPaper ? [...ours, line.paper] : ours;
     });
-    return table(heads, rows, "Summary of the cell");
+    const withheld = lines.some((line) => line.ours === "withheld");
+    return [table(heads, rows, "Summary of the cell"), ...verdicts(lines, data),
+      ...(withheld ? [el("p", { class: "small" }, "Withheld: numbers of different machines have no mean.")] : [])];
+  }
+
+  function machine(run, data) {
+    const row = { ...data.row, ...run.row };
+    const threads = row.threads && `${row.threads} thread${row.threads === "1" ? "" : "s"}`;
+    const how = [row.device, threads].filter(Boolean).join(", ");
+    return (row.hardware || "unknown") + (how ? ` (${how})` : "");
   }
 
   function seedTable(runs, missing, data, metric) {
-    const metrics = Object.keys(data.metrics);
+    const ofMachine = new Set(data.ofMachine); // speeds of several machines stand beside their machine, last
+    const metrics = Object.keys(data.metrics).sort((a, b) => ofMachine.has(a) - ofMachine.has(b));
+    const isMixed = metrics.some((name) => ofMachine.has(name));
     const heads = [{ text: "Seed" }, { text: "Status" },
-      ...metrics.map((name) => ({ text: data.metrics[name], number: true, marked: name === metric })), { text: "Trial" }];
+      ...metrics.map((name) => ({ text: data.metrics[name], number: true, marked: name === metric })),
+      ...(isMixed ? [{ text: "Machine" }] : []), { text: "Trial" }];
     const rows = runs.map((run, index) => {
       const status = run.old ? `${run.status} (replaced)` : run.status;
       const jump = el("button", { type: "button", class: "jump", "data-run": String(index), "aria-label": `Details of seed ${run.seed}` }, run.seed);
-      return [jump, status, ...metrics.map((name) => run.values[name] || "--"), el("code", null, run.trial)];
+      return [jump, status, ...metrics.map((name) => run.values[name] || "--"),
+        ...(isMixed ? [machine(run, data)] : []), el("code", null, run.trial)];
     });
-    for (const seed of missing) rows.push([seed, "missing", ...metrics.map(() => "--"), "--"]);
+    for (const seed of missing) rows.push([seed, "missing", ...metrics.map(() => "--"), ...(isMixed ? ["--"] : []), "--"]);
     return table(heads, rows, "Runs, seed by seed");
   }
 
@@ -178,7 +203,7 @@
     const close = el("button", { type: "button", class: "close" }, "Close");
     panel.replaceChildren(el("div", { class: "inside" },
       el("header", null, el("h2", { id: "panel-title" }, name), close, el("p", { class: "small" }, `${data.name}: ${data.title}`)),
-      summary(cell, data, metric),
+      ...summary(cell, data, metric),
       el("h3", null, "Seed by seed"),
       seedTable(runs, data.seeds.filter((seed) => !there.has(seed)), data, metric),
       el("h3", null, "Runs"),
@@ -204,13 +229,26 @@
     }
   }
 
+  function cellAt([anchor, row, column, metric, ...rest], data) {
+    if (!data || rest.length || (metric !== undefined && !Object.hasOwn(data.metrics, metric))) return undefined;
+    return data.cells.find((each) => isAt(each.place, row, column));
+  }
+
+  function openClaim(anchor) {
+    const claim = anchor ? document.getElementById(anchor) : null;
+    if (!claim || !claim.matches("details.claim")) return;
+    claim.open = true;
+    claim.scrollIntoView({ block: "start" });
+  }
+
   function follow() {
     const parts = addressed();
-    const [anchor, row, column, metric] = parts;
+    const [anchor, , , metric] = parts;
     const data = parts.length > 2 ? sweepOf(anchor) : undefined;
-    const cell = data && data.cells.find((each) => isAt(each.place, row, column));
+    const cell = cellAt(parts, data);
     if (!cell) {
       if (panel.open) panel.close();
+      openClaim(anchor);
       return;
     }
     fill(data, cell, metric);

@@ -16,29 +16,34 @@ from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from harness.report.findings import Findings
-from harness.report.html.claims import GAP_HEADS, PLOT_WIDTH, ClaimView, claim_views, definitions, tally
+from harness.report.html.claims import MEANINGS, PLOT_WIDTH, Badge, ClaimView, claim_views, definitions, tally
+from harness.report.html.head import (
+    COUNTS_STAND,
+    ONLY_THESE_VIDEOS,
+    SYNTHETIC,
+    facts,
+    ground_of,
+    measured_on_synthetic,
+    warnings,
+)
+from harness.report.html.links import section_anchor
+from harness.report.html.runs import FailureView, Outcomes, accounted, bare_views, failure_views, gap_views
 from harness.report.html.sections import (
     JUDGED_HEADS,
     Names,
     TableView,
-    accounted,
-    bare_views,
-    failure_views,
-    gap_views,
     judged_views,
     provenance_views,
-    sweep_anchor,
     table_views,
 )
 from harness.report.html.trials import trial_data
-from harness.report.html.wording import MISSING, interval, number, value_text, without_controls
-from harness.report.selection import is_synthetic
-from harness.report.table_spec import decimals, metric_name
+from harness.report.html.wording import MISSING, interval, number, without_controls
+from harness.report.selection import finite
+from harness.report.table_spec import HARDWARE_METRICS, Place, decimals, is_counted, metric_name
 
 Json = dict[str, Any]
 
@@ -90,15 +95,17 @@ class _SweepView:
     name: str
     title: str
     scale: str
-    planned: int
-    done: int
-    failed: int
+    outcomes: Outcomes
+    ground: str
+    """What its claims were judged on"""
+    is_synthetic: bool
     claims: list[ClaimView]
     tally: list[Any]
     tables: list[TableView]
     figures: list[_FigureView]
     judged: list[Any]
-    failures: list[Any]
+    too_large: list[FailureView]
+    failures: list[FailureView]
     gaps: list[Any]
     bare: list[Any]
     provenance: list[Any]
@@ -108,10 +115,6 @@ class _SweepView:
 
 WIDE_FIGURE = 300
 """Points; a wider figure takes the width of a page."""
-_SYNTHETIC = (
-    "Synthetic data: made-up videos, not those of the paper. No number here may be held against the paper's;"
-    " what the page can show is how the variants differ on these videos."
-)
 
 
 def html_page(sweeps: Sequence[SweepPage], made: Mapping[str, str] | None = None) -> str:
@@ -123,7 +126,7 @@ def html_page(sweeps: Sequence[SweepPage], made: Mapping[str, str] | None = None
     """
     style, script = _own("page.css"), _own("page.js")
     taken: set[str] = {"verdicts", "claims", "sweeps", "top"}
-    views = [_sweep(sweep, sweep_anchor(sweep.findings.spec.name, taken), taken) for sweep in sweeps]
+    views = [_sweep(sweep, section_anchor(sweep.findings.spec.name, taken), taken) for sweep in sweeps]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
     )
@@ -132,12 +135,13 @@ def html_page(sweeps: Sequence[SweepPage], made: Mapping[str, str] | None = None
         script=Markup(script),
         policy=_policy(style, script),
         sweeps=views,
-        facts=_facts([sweep.findings for sweep in sweeps]),
+        facts=facts([sweep.findings for sweep in sweeps]),
         made=dict(made or {}),
         warnings=_warnings([sweep.findings for sweep in sweeps], views),
-        tally=tally(claim.badge.verdict for view in views for claim in view.claims),
+        grounds=_grounds(views),
+        only_these_videos=ONLY_THESE_VIDEOS,
         definitions=definitions(),
-        gap_heads=GAP_HEADS,
+        meanings=MEANINGS,
         judged_heads=JUDGED_HEADS,
         plot_width=PLOT_WIDTH,
     )
@@ -160,23 +164,25 @@ def _policy(style: str, script: str) -> str:
 def _sweep(sweep: SweepPage, anchor: str, taken: set[str]) -> _SweepView:
     findings, selection = sweep.findings, sweep.findings.selection
     spec = findings.spec
-    claims = claim_views(findings.claims, anchor)
-    names = Names.of(findings)
     tables = table_views(findings, anchor, taken)
+    claims = claim_views(findings.claims, anchor, taken)
+    names = Names.of(findings)
+    failures = failure_views(findings, names, anchor, sweep.commands)
     return _SweepView(
         anchor=anchor,
         name=spec.name,
         title=spec.title,
         scale=spec.scale,
-        planned=len(spec.rows.order) * len(spec.columns.order) * len(spec.seeds),
-        done=len(selection.used),
-        failed=len(selection.failed),
+        outcomes=Outcomes.of(findings),
+        ground=ground_of(findings),
+        is_synthetic=measured_on_synthetic(findings),
         claims=claims,
         tally=tally(claim.badge.verdict for claim in claims),
         tables=tables,
         figures=[_figure(figure) for figure in sweep.figures],
         judged=judged_views(findings, names),
-        failures=failure_views(findings, names, anchor, sweep.commands),
+        too_large=[each for each in failures if each.is_out_of_memory],
+        failures=[each for each in failures if not each.is_out_of_memory],
         gaps=gap_views(findings, names),
         bare=bare_views(findings, names, anchor),
         provenance=provenance_views(selection),
@@ -187,7 +193,7 @@ def _sweep(sweep: SweepPage, anchor: str, taken: set[str]) -> _SweepView:
 
 def _panel_data(sweep: SweepPage, names: Names, anchors: list[str]) -> Json:
     """What the script needs to open a cell; every text is ready to be shown."""
-    findings, spec = sweep.findings, sweep.findings.spec
+    findings, spec, withheld = sweep.findings, sweep.findings.spec, _withheld(sweep.findings)
     return {
         "anchors": anchors,
         "name": spec.name,
@@ -195,11 +201,14 @@ def _panel_data(sweep: SweepPage, names: Names, anchors: list[str]) -> Json:
         "rows": dict(names.rows),
         "columns": dict(names.columns),
         "metrics": {metric: metric_name(metric) for metric in findings.metrics},
+        "ofMachine": list(HARDWARE_METRICS) if findings.selection.mixed_hardware() else [],
         "seeds": [str(seed) for seed in spec.seeds],
         "cells": [
             {
                 "place": [row, column],
-                "metrics": [_metric_line(findings, row, column, metric) for metric in findings.metrics],
+                "metrics": [
+                    _metric_line(findings, (row, column, metric), withheld) for metric in findings.metrics
+                ],
             }
             for row in names.rows
             for column in names.columns
@@ -208,9 +217,10 @@ def _panel_data(sweep: SweepPage, names: Names, anchors: list[str]) -> Json:
     }
 
 
-def _metric_line(findings: Findings, row: str, column: str, metric: str) -> Json:
+def _metric_line(findings: Findings, where: Place, withheld: frozenset[Place]) -> Json:
     """One metric of a cell, beside the paper's."""
-    where, digits = (row, column, metric), decimals(metric)
+    metric = where[2]
+    digits = decimals(metric)
     cell, judged = findings.cells[where], findings.verdicts.get(where)
     reach = cell.interval()
     ours = number(cell.mean, digits) + ("" if cell.sd is None else f" ± {number(cell.sd, digits)}")
@@ -218,8 +228,8 @@ def _metric_line(findings: Findings, row: str, column: str, metric: str) -> Json
     theirs = number(paper, digits) + ("" if spread is None else f" ± {number(spread, digits)}")
     return {
         "metric": metric,
-        "ours": ours if cell.n or not cell.out_of_memory else "OOM",
-        "n": f"{cell.n}/{cell.planned}",
+        "ours": "withheld" if where in withheld else ours if cell.n or not cell.out_of_memory else "OOM",
+        "n": MISSING if where in withheld else f"{cell.n}/{cell.planned}",
         "interval": MISSING if reach is None else interval(*reach, digits, sign=False),
         "paper": theirs,
         "verdict": "" if judged is None else judged.verdict,
@@ -248,45 +258,34 @@ def _figure(figure: Figure) -> _FigureView:
     return _FigureView(figure.title, caption, source, is_wide)
 
 
-def _facts(all_findings: list[Findings]) -> list[tuple[str, list[str]]]:
-    """What all sweeps have in common, or each value that occurs."""
-    used = [findings.selection.used for findings in all_findings]
-    rows = sum(map(len, used))
-    seeds = sorted({len(findings.spec.seeds) for findings in all_findings})
-    machines = {machine for findings in all_findings for machine in findings.selection.hardware()}
-    facts = [
-        ("Scale", sorted({findings.spec.scale for findings in all_findings})),
-        ("Data", _distinct(used, "data_description") or ["none (counted)" if rows else "no finished run"]),
-        ("Seeds", [f"n = {' or '.join(map(str, seeds))} a cell"] if seeds else []),
-        ("Machine", sorted(machines)),
-        ("Commit", _commits(used)),
-        ("Runs", [f"{rows} finished, {sum(len(each.selection.failed) for each in all_findings)} not"]),
-    ]
-    return [(name, values) for name, values in facts if values]
-
-
-def _distinct(used: list[pd.DataFrame], column: str) -> list[str]:
-    found = {value_text(value) for rows in used if column in rows for value in rows[column].unique()}
-    return sorted(found - {MISSING})
-
-
-def _commits(used: list[pd.DataFrame]) -> list[str]:
-    pairs = {
-        (value_text(commit)[:12], value_text(dirty) == "yes")
-        for rows in used
-        if "git_commit" in rows and "git_dirty" in rows
-        for commit, dirty in zip(rows["git_commit"], rows["git_dirty"], strict=True)
-    }
-    return sorted(commit + (" + uncommitted changes" if dirty else "") for commit, dirty in pairs)
-
-
 def _warnings(all_findings: list[Findings], views: list[_SweepView]) -> list[tuple[str, list[_SweepView]]]:
     """What must be known before a number is read, and of which sweeps; of none named: of all."""
     said: dict[str, list[_SweepView]] = {}
     for findings, view in zip(all_findings, views, strict=True):
-        if is_synthetic(findings.selection):
-            said.setdefault(_SYNTHETIC, []).append(view)
-        for sentence in dict.fromkeys(each for table in view.tables for each in table.caption if each.loud):
-            said.setdefault(sentence.text, []).append(view)
-    listed = [(text, [] if len(of) == len(views) > 1 else of) for text, of in said.items()]
-    return [(text, list({view.anchor: view for view in of}.values())) for text, of in listed]
+        loud = [sentence.text for table in view.tables for sentence in table.caption if sentence.loud]
+        for text in warnings(findings, loud):
+            said.setdefault(text, []).append(view)
+    has_counts = any(is_counted(findings.spec.cells) and findings.verdicts for findings in all_findings)
+    if has_counts and SYNTHETIC in said:
+        said = {text + (COUNTS_STAND if text == SYNTHETIC else ""): of for text, of in said.items()}
+    return [(text, [] if len(of) == len(views) > 1 else of) for text, of in said.items()]
+
+
+def _grounds(views: list[_SweepView]) -> list[tuple[str, list[tuple[Badge, int]]]]:
+    """(what claims were judged on, their tally): verdicts on different data are not one sum."""
+    grounds = dict.fromkeys(view.ground for view in views if view.claims)
+    judged = [(view.ground, claim.badge.verdict) for view in views for claim in view.claims]
+    return [(ground, tally(verdict for on, verdict in judged if on == ground)) for ground in grounds]
+
+
+def _withheld(findings: Findings) -> frozenset[Place]:
+    """Cells with numbers that belong to several machines, so that no mean of them is shown."""
+    used = findings.selection.used
+    if not findings.selection.mixed_hardware():
+        return frozenset()
+    return frozenset(
+        (row, column, metric)
+        for metric in HARDWARE_METRICS
+        for row, column, value in zip(used["row_key"], used["column_key"], finite(used, metric), strict=True)
+        if value is not None
+    )

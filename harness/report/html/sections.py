@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
-from urllib.parse import quote
 
 from harness.report.findings import Findings
 from harness.report.html.claims import Badge
-from harness.report.html.trials import LOG_CHARACTERS
+from harness.report.html.links import cell_link, section_anchor
 from harness.report.html.wording import (
     MISSING,
     interval,
-    is_absent,
-    key_text,
-    lines,
     number,
     p_value,
     signed,
@@ -106,46 +102,6 @@ JUDGED_HEADS = ("Ours", "Paper", "Gap", "Welch p", "95 % prediction", "Margin", 
 
 
 @dataclass(frozen=True)
-class FailedTrial:
-    """One trial of a failure."""
-
-    trial: str
-    seed: str
-    memory: str
-    log: str
-    command: str
-
-
-@dataclass(frozen=True)
-class FailureView:
-    """Trials of one variant that ended in the same way at the same evaluations."""
-
-    row: str
-    columns: tuple[tuple[str, str], ...]
-    """(name, link to the cell or nothing)"""
-    status: str
-    error: str
-    trials: tuple[FailedTrial, ...]
-
-
-def sweep_anchor(name: str, taken: set[str]) -> str:
-    """The name of a section in links, unlike all others; it is added to ``taken``."""
-    safe = "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "-" for letter in name
-    )
-    base, found, count = safe or "sweep", safe or "sweep", 2
-    while found in taken:
-        found, count = f"{base}-{count}", count + 1
-    taken.add(found)
-    return found
-
-
-def cell_link(anchor: str, *where: str) -> str:
-    """``#table3a/ifc/5/AP``: the runs of a row and a column, opened at a metric."""
-    return "#" + "/".join([anchor, *(quote(part, safe="") for part in where)])
-
-
-@dataclass(frozen=True)
 class Names:
     """Printed names of a sweep's rows and columns by their place, in the order of the table."""
 
@@ -170,7 +126,7 @@ def table_views(findings: Findings, anchor: str, taken: set[str]) -> list[TableV
     said = set(said_of_means(findings, paper)) if marks(findings, paper) else set()
     views = []
     for index, table in enumerate(tables):
-        name = anchor if index == 0 else sweep_anchor(table.name, taken)
+        name = anchor if index == 0 else section_anchor(table.name, taken)
         views.append(_table(findings, table, name, said))
         said |= set(table.caption)
     return views
@@ -252,81 +208,6 @@ def judged_views(findings: Findings, names: Names) -> list[JudgedView]:
     return views
 
 
-def failure_views(
-    findings: Findings, names: Names, anchor: str, commands: Mapping[str, str]
-) -> list[FailureView]:
-    """Every row that did not finish, whether or not a newer one took its place."""
-    columns = list(names.columns)
-    trials: dict[tuple[str, ...], list[Json]] = {}
-    for row in findings.selection.failed.to_dict("records"):
-        status = value_text(row["status"]) + (" (superseded)" if row["superseded"] else "")
-        error = "" if is_absent(row.get("error")) else str(row["error"])
-        key = (value_text(row["trial"]), str(row["row_key"]), str(row["seed_key"]), status, error)
-        trials.setdefault(key, []).append({str(name): value for name, value in row.items()})
-
-    alike: dict[tuple[Any, ...], list[FailedTrial]] = {}
-    for (trial, variant, seed, status, error), rows in trials.items():
-        places = {str(row["column_key"]) for row in rows}
-        at = tuple(
-            sorted(places, key=lambda key: (columns.index(key) if key in columns else len(columns), key))
-        )
-        failed = _failed_trial(trial, seed, rows, commands)
-        alike.setdefault((variant, at, status, error), []).append(failed)
-    return [
-        FailureView(
-            row=names.rows.get(variant, key_text(variant)),
-            columns=tuple(_linked(names, anchor, variant, column) for column in at),
-            status=status,
-            error=lines(error, LOG_CHARACTERS) or MISSING,
-            trials=tuple(failed),
-        )
-        for (variant, at, status, error), failed in alike.items()
-    ]
-
-
-def _failed_trial(trial: str, seed: str, rows: list[Json], commands: Mapping[str, str]) -> FailedTrial:
-    peaks = [row.get("trial_peak_memory_gb") for row in rows]
-    memory = [float(peak) for peak in peaks if isinstance(peak, int | float) and not is_absent(peak)]
-    tails = [row.get("log_tail") for row in rows]
-    return FailedTrial(
-        trial=trial,
-        seed=key_text(seed),
-        memory=number(max(memory, default=None), 2),
-        log=next((lines(tail, LOG_CHARACTERS) for tail in tails if isinstance(tail, str)), ""),
-        command=commands.get(str(rows[0]["trial"]), ""),
-    )
-
-
-def _linked(names: Names, anchor: str, row: str, column: str) -> tuple[str, str]:
-    """Name of a column, and the link to the runs there; none for what is not in the plan."""
-    if row not in names.rows or column not in names.columns:
-        return key_text(column), ""
-    return names.columns[column], cell_link(anchor, row, column)
-
-
-def gap_views(findings: Findings, names: Names) -> list[tuple[str, str, str]]:
-    """(row, columns, seeds) of planned runs without a result; columns with the same seeds stand together."""
-    together: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for row, column, seeds in findings.selection.missing:
-        together.setdefault((row, seeds), []).append(names.columns[column])
-    return [
-        (names.rows[row], ", ".join(filter(None, columns)), ", ".join(map(str, seeds)))
-        for (row, seeds), columns in together.items()
-    ]
-
-
-def bare_views(findings: Findings, names: Names, anchor: str) -> list[tuple[str, str, str, str, str]]:
-    """(row, column, link, seed, metrics) of runs that finished and lack a finite number that others have."""
-    selection, found = findings.selection, []
-    for position, metrics in selection.without_number(selection.measured(findings.spec.cells)).items():
-        run = selection.used.iloc[position]
-        row, column = str(run["row_key"]), str(run["column_key"])
-        lacking = ", ".join(map(metric_name, metrics))
-        link = cell_link(anchor, row, column)
-        found.append((names.rows[row], names.columns[column], link, str(run["seed_key"]), lacking))
-    return found
-
-
 def provenance_views(selection: Selection) -> list[tuple[str, list[tuple[str, int]]]]:
     """(column, its values with how many rows have them) of the finished rows; empty columns are left out."""
     used, found = selection.used, []
@@ -336,16 +217,3 @@ def provenance_views(selection: Selection) -> list[tuple[str, list[tuple[str, in
             if list(counts.index) != [MISSING]:
                 found.append((column, [(str(value), int(n)) for value, n in counts.items()]))
     return found
-
-
-def accounted(selection: Selection) -> list[tuple[int, str]]:
-    """What became of every row of the sweep; the numbers add up to all that were read."""
-    failed = selection.failed
-    old = int(failed["superseded"].astype(bool).sum()) if len(failed) else 0
-    parts = [
-        (len(selection.used), "in the tables"),
-        (len(failed), "did not finish (listed below)"),
-        (selection.superseded - old, "replaced by a newer row of the same run"),
-        (selection.unplanned, "outside the plan"),
-    ]
-    return [(count, what) for count, what in parts if count or what == "in the tables"]
