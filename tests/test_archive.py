@@ -100,5 +100,33 @@ def test_rows_of_older_versions_become_todays(results: Path, tmp_path: Path) -> 
     odd: list[OddFile] = []
     rows = read_folder(kept, odd)
     assert not odd
-    assert set(rows["schema_version"]) == {3}
+    assert set(rows["schema_version"]) == {2}, "as it was written, so that a report can tell"
     assert "device_hours" in rows
+
+
+def test_an_archive_takes_the_place_of_an_older_one(results: Path, tmp_path: Path) -> None:
+    rows = results / "table3a" / "tiny"
+    (rows / "_plan.json").write_text("{}")
+    kept = archived(results, tmp_path / "kept")
+    assert (kept / "_plan.json").is_file()
+    (rows / "_plan.json").unlink()
+    for file in sorted(rows.glob("*.parquet"))[16:]:
+        file.unlink()
+    assert write_archive(rows, tmp_path / "nowhere", kept) == 16
+    assert not (kept / "_plan.json").exists()
+    assert not read_curves(kept, tmp_path / "nowhere", ["table3aifc0"])
+    with pytest.raises(InputError, match=r"--to: .*other rows lie there"):
+        write_archive(kept, results / "trials", rows)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--to: .*cannot be written"):
+        archived(results, tmp_path / "file" / "below")
+
+
+def test_odd_types_in_an_archive_are_odd_rows(results: Path, tmp_path: Path) -> None:
+    kept = archived(results, tmp_path / "kept")
+    frame = pd.read_parquet(kept / ROWS).astype({"seed": object, "config": object})
+    frame["seed"] = [f"0x{seed}" for seed in frame["seed"]]
+    frame.to_parquet(kept / ROWS)
+    odd: list[OddFile] = []
+    assert read_folder(kept, odd).empty
+    assert len(odd) == 32

@@ -243,6 +243,8 @@ def test_a_claim_and_its_reverse_never_both_hold(means: list[float], one: str, o
         ({"best": "ifc", "at": "everywhere"}, "allowed: every KEY or KEY=VALUE with inference.window"),
         ({"rises": "ifc", "along": "model.encoder"}, "along: 'model.encoder': allowed: inference.window"),
         ({"best": "ifc", "metric": "AR1"}, "metric: 'AR1': allowed: AP, fps"),
+        ({"better": "ifc", "worse": "ifc"}, "'ifc' is held against itself; name two rows"),
+        ({"equal": ["ifc", "ifc"], "within": 1.0}, "'ifc' is held against itself"),
     ],
 )
 def test_claims_that_the_table_cannot_answer(claim: dict[str, Any], said: str) -> None:
@@ -259,7 +261,13 @@ def test_claims_that_the_table_cannot_answer(claim: dict[str, Any], said: str) -
         ({"best": "ifc", "worse": "no_comm"}, "best takes nothing else, not worse"),
         ({"best": "ifc", "better": "ifc", "worse": "a"}, "better, best: allowed: one of"),
         ({"near": "ifc", "to": "a", "within": "ten"}, "within"),
-        ({"near": "ifc", "to": "a", "within": -1.0}, "within"),
+        (
+            {"near": "ifc", "to": "a", "within": -1.0},
+            "-1.0: allowed: a number above 0, or a share such as 10%",
+        ),
+        ({"near": "ifc", "to": "a", "within": "150%"}, "'150%': allowed: a number above 0"),
+        ({"near": "ifc", "to": "a", "within": "0%"}, "'0%': allowed: a number above 0"),
+        ({"near": "ifc", "to": "a", "within": True}, "True: allowed: a number above 0"),
         ({"rises": "ifc", "along": "x", "at": "every x"}, "a trend runs along all columns"),
         ({"bestt": "ifc"}, "bestt"),
     ],

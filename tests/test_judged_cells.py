@@ -206,6 +206,15 @@ def test_best_is_established_or_nothing_is_bold() -> None:
     assert not found(rows).best, "a rival without numbers may be the better one"
 
 
+def test_nothing_is_best_among_rows_of_different_data() -> None:
+    rows = runs()
+    ifc = rows["model.encoder"] == "ifc"
+    rows.loc[ifc, "AP"] += 50
+    assert found(rows).best
+    rows.loc[ifc, "data_checksum"] = "another"
+    assert not found(rows).best
+
+
 def test_the_least_count_is_best() -> None:
     rows = runs("table1").query("seed == 0")
     rows["flops_g"] = rows.groupby(["flops.resolution", "inference.window"]).cumcount() + 1.0

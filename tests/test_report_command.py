@@ -79,10 +79,20 @@ def other_commit(row: Row) -> Row:
     return row | {"git_commit": "f" * 40} if row["seed"] == 1 else row
 
 
+def older(row: Row) -> Row:
+    return row | {"schema_version": 2} if row["seed"] == 1 else row
+
+
+def infinite(row: Row) -> Row:
+    return row | {"AP": float("inf")} if row["model.encoder"] == "ifc" else row
+
+
 BAD = {
+    "schema": (older, (0, 1, 2), "the rows come from 2 schema versions"),
+    "inf": (infinite, (0, 1, 2), "12 finished runs without AP"),
     "failed": (failed, (0, 1, 2), "4 of 48 planned evaluations are missing, 4 of them failed"),
     "unequal": (dropped, (0, 1, 2), "4 of 48 planned evaluations are missing, 0 of them failed"),
-    "NaN": (without_number, (0, 1, 2), "4 finished rows without AP"),
+    "NaN": (without_number, (0, 1, 2), "4 finished runs without AP"),
     "commits": (other_commit, (0, 1, 2), "the rows come from 2 commits"),
     "one seed": (lambda row: row, (0,), "one seed: no spread is known"),
 }

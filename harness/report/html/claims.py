@@ -155,7 +155,7 @@ def _measure(claim: Claim) -> str:
 
 def _word(tests: Comparison) -> str:
     """Which t test was made."""
-    return "paired t" if getattr(tests, "paired", False) else "Welch"
+    return "paired t" if tests.paired else "Welch"
 
 
 def _test_of(tested: Sequence[Comparison]) -> str:
