@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -221,6 +221,7 @@ def test_holm_is_over_the_claims_of_the_table() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=6, max_size=6), st.sampled_from(ROWS), st.sampled_from(ROWS))
 def test_a_claim_and_its_reverse_never_both_hold(means: list[float], one: str, other: str) -> None:
+    assume(one != other)
     places = [(row, window) for row in ROWS for window in WINDOWS]
     rows = rows_of(dict(zip(places, means, strict=True)))
     verdicts = [

@@ -254,7 +254,7 @@ def _figure(figure: Figure) -> _FigureView:
     box = re.search(r'viewBox="\S+ \S+ ([\d.]+) ', head)
     source = "data:image/svg+xml," + quote(svg.strip(), safe=" !()*+,-./:;=?@[]^_|~$")
     is_wide = box is not None and float(box[1]) > WIDE_FIGURE
-    caption = figure.caption.removeprefix(figure.title)  # which stands before it in bold
+    caption = figure.caption
     return _FigureView(figure.title, caption, source, is_wide)
 
 
