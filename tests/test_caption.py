@@ -86,7 +86,7 @@ def test_a_verdict_that_all_cells_share_is_said_once(verdict: Verdict) -> None:
     alike = {where: CellVerdict(where, verdict, "a reason") for where in findings.paper}
     last = mean_caption(replace(findings, verdicts=alike))[-1].text
     if verdict == "not comparable":
-        assert last.endswith("are printed for orientation and are not comparable: a reason.")
+        assert last.endswith("are printed for orientation and are not comparable (n.c.): a reason.")
     else:
         assert f"every cell is {verdict}: {OF_A_CELL[verdict]}." in last
     table = mean_table(replace(findings, verdicts=alike))

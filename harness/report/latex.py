@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from harness.report import escape
-from harness.report.paper_words import NOT_COMPARABLE
 from harness.report.sentence import Sentence
 from harness.report.table import Table
 from harness.report.table_spec import Place, metric_name
@@ -150,8 +149,9 @@ def _row(table: Table, key: str, label: str) -> list[str]:
         counts = [rf"\scriptsize {cell.n}/{cell.planned}" if cell.n else "" for cell in cells]
         lines.append(_line(r"\scriptsize seeds", counts))
     if table.paper:
-        size = r"\tiny" if table.paper_row == NOT_COMPARABLE else r"\scriptsize"
-        name = _grey(f"{size} {table.paper_row}")
+        # The long form would make the table wider than a column; the caption spells n.c. out.
+        short = table.paper_row.replace("not comparable", "n.c.")
+        name = _grey(rf"\scriptsize {short}")
         lines.append(_line(name, [_papers(table, where) for where in places]))
     return [*lines, r"\addlinespace"]
 

@@ -95,7 +95,7 @@ def _not_comparable(findings: Findings, key: str, paper: Sequence[Place]) -> Sen
     said = dict.fromkeys(clause for clauses in reasons for clause in clauses)
     return Sentence(
         f"The paper's numbers ({_source(key)}) are printed for orientation"
-        f" and are not comparable: {'; '.join(said)}."
+        f" and are not comparable (n.c.): {'; '.join(said)}."
     )
 
 
