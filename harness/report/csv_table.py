@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 from harness.report.comparison import Comparison
+from harness.report.escape import one_line
 from harness.report.findings import Findings
 from harness.report.statistics import sigma_range
 from harness.report.table_spec import UNITS, Place, canonical, place
@@ -67,14 +68,14 @@ def csv_deviations(findings: Findings, metrics: Sequence[str]) -> str:
 def _attributed(findings: Findings, lines: list[list[Value]]) -> list[list[Value]]:
     """Lines that say themselves what they are of: a file is soon alone."""
     spec, selection = findings.spec, findings.selection
-    origin = ["; ".join(selection.distinct(column)) or None for column in ORIGIN]
+    origin = [one_line("; ".join(selection.distinct(column))) or None for column in ORIGIN]
     return [[spec.name, spec.scale, *line, *origin] for line in lines]
 
 
 def csv_claims(findings: Findings) -> str:
     """One line a claim of the sweep file."""
     head = ["sweep", "scale", "data_name", "claim", "says", "metric", "verdict", "p", "why"]
-    data = "; ".join(findings.selection.distinct("data_name")) or None
+    data = one_line("; ".join(findings.selection.distinct("data_name"))) or None
     lines: list[list[Value]] = [
         [
             *(findings.spec.name, findings.spec.scale, data),
