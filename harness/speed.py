@@ -21,7 +21,7 @@ from harness.data.ytvis import VideoDataset
 from harness.memory import peak_memory, reset_peak_memory
 from model.clip_model import ClipModel
 from model.errors import InputError
-from model.inference import segment_video
+from model.inference import segment_tracks
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def _pass(
     started = time.perf_counter()
     for frames, size in decoded:
         check()
-        result = segment_video(model, frames, output_size=size, **config.inference.arguments())
-        tracks += len(result["tracks"].unique())
+        result = segment_tracks(model, frames, output_size=size, **config.inference.arguments())
+        tracks += len(result.masks)
     _synchronize(device)
     return time.perf_counter() - started, tracks
 

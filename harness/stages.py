@@ -33,7 +33,7 @@ from model import build_model
 from model.checkpoint import load_weights, weights_metadata
 from model.clip_model import ClipModel
 from model.errors import InputError
-from model.inference import segment_video
+from model.inference import segment_tracks
 
 
 class Emit(Protocol):
@@ -148,17 +148,16 @@ def evaluate_cell(
         frames = resize_frames(frames, **config.inference.resizing())
         size = (video.height, video.width)
         try:
-            tracks = segment_video(model, frames, output_size=size, **config.inference.arguments())
+            tracks = segment_tracks(model, frames, output_size=size, **config.inference.arguments())
         except FloatingPointError as error:
             raise FloatingPointError(f"video {video.video_id}: {error}") from None
-        categories = [dataset.categories[label].id for label in tracks["labels"].tolist()]
-        owners = tracks["tracks"].tolist()
+        categories = [dataset.categories[label].id for label in tracks.labels.tolist()]
         results += encode_tracks(
             video.video_id,
-            tracks["scores"].tolist(),
+            tracks.scores.tolist(),
             categories,
-            tracks["masks"].numpy(),
-            mask_index=[owners.index(owner) for owner in owners],  # results of a track share its masks
+            tracks.masks.numpy(),
+            mask_index=tracks.tracks.tolist(),  # results of a track share its masks
         )
         voice.emit("video", done=done, of=len(dataset.videos))
     write_results(folder / "results.json", results)

@@ -9,6 +9,7 @@ Shapes
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -47,17 +48,22 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            # One fused kernel; for gradients it would keep more, and compute those of weight and bias too.
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What the norm does to each channel: multiply, then add."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = self.scale_and_shift()
         return x * scale[:, None, None] + shift[:, None, None]
 
 
 class ConvNorm(nn.Conv2d):
-    """A bias-free convolution and the norm behind it; odd kernels keep the size (but for the stride)."""
+    """A bias-free convolution and the norm behind it; odd kernels keep the size (but for the stride).
+
+    A frozen norm is no operation of its own: its scale goes into the convolution's weights, its shift
+    becomes the bias. Gradients of the weights pass through the scale.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, norm: nn.Module) -> None:
         super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
@@ -65,7 +71,41 @@ class ConvNorm(nn.Conv2d):
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.norm, FrozenBatchNorm):
+            return F.conv2d(x, *self.folded(self.norm), self.stride, self.padding)
         return self.norm(super().forward(x))  # type: ignore[no-any-return]
+
+    def folded(self, norm: FrozenBatchNorm) -> tuple[Tensor, Tensor]:
+        """Weights and bias of the one convolution that does both."""
+        scale, shift = norm.scale_and_shift()
+        return self.weight * scale[:, None, None, None], shift
+
+
+class FoldedConv(nn.Module):
+    """A convolution and its frozen norm as one operation with fixed weights, channels last."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: ConvNorm, norm: FrozenBatchNorm) -> None:
+        super().__init__()
+        self.stride, self.padding = conv.stride, conv.padding
+        weight, bias = (x.detach() for x in conv.folded(norm))
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+def fold_norms(backbone: nn.Module) -> nn.Module:
+    """A copy of the backbone for inference: no frozen norm is an operation of its own."""
+    copied = copy.deepcopy(backbone)
+    for module in list(copied.modules()):
+        for name, conv in list(module.named_children()):
+            if isinstance(conv, ConvNorm) and isinstance(conv.norm, FrozenBatchNorm):
+                setattr(module, name, FoldedConv(conv, conv.norm))
+    return copied
 
 
 class BasicBlock(nn.Module):

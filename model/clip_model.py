@@ -8,33 +8,67 @@ Shapes
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from model.backbone import build_backbone
+from model.backbone import build_backbone, fold_norms
 from model.box_head import BoxHead
-from model.communication import build_encoder
+from model.communication import Alone, Encoded, build_encoder
 from model.config import ModelConfig
 from model.decoder import MLP, QueryDecoder
 from model.mask_head import SpatialDecoder, dynamic_masks
 from model.positions import sine_positions
 
 
-class FrameFeatures(NamedTuple):
+@dataclass(frozen=True)
+class FrameFeatures:
     """All that is computed frame by frame, before frames communicate: once a frame of a video."""
 
-    tokens: Tensor
-    """(B, T, C, H, W), the projected coarsest map"""
-    adapted16: Tensor
-    """(B, T, C, H', W'), third pyramid level through its adapter"""
-    adapted8: Tensor
-    """(B, T, C, h, w), second pyramid level through its adapter"""
+    alone: Alone
+    """The encoder's own: tokens and memory"""
+    maps: tuple[Tensor, ...]
+    """For the spatial decoder: the third pyramid level (B, T, C, H', W') and the second (B, T, C, h, w),
+    adapted. Where frames never communicate its result, the mask features (B, T, C, h, w)."""
+    positions: Tensor
+    """(B, N, C), the same on all frames of a clip"""
+    padding: Tensor | None
+    """(B, N), True outside the picture"""
+    grid: tuple[int, int]
+    """(H, W), N = H * W"""
 
-    def window(self, start: int, stop: int) -> FrameFeatures:
+    def part(self, start: int, stop: int) -> FrameFeatures:
         """The features of frames start..stop-1."""
-        return FrameFeatures(*(x[:, start:stop] for x in self))
+        if (start, stop) == (0, self.alone.frames.shape[1]):
+            return self
+        alone = Alone(*(x[:, start:stop] for x in self.alone))
+        maps = tuple(x[:, start:stop] for x in self.maps)
+        return FrameFeatures(alone, maps, self.positions, self.padding, self.grid)
+
+    @staticmethod
+    def joined(parts: Sequence[FrameFeatures]) -> FrameFeatures:
+        """The features of clips that follow each other, as one."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        frames, memory = (torch.cat(x, dim=1) for x in zip(*(part.alone for part in parts), strict=True))
+        maps = tuple(torch.cat(x, dim=1) for x in zip(*(part.maps for part in parts), strict=True))
+        return FrameFeatures(Alone(frames, memory), maps, first.positions, first.padding, first.grid)
+
+
+class Detections(NamedTuple):
+    """The queries of a clip that found something."""
+
+    class_probs: Tensor
+    """(N, K+1)"""
+    mask_logits: Tensor
+    """(N, T, h, w)"""
+    finite: Tensor
+    """Whether all of the clip's outputs are numbers"""
 
 
 class ClipModel(nn.Module):
@@ -74,7 +108,7 @@ class ClipModel(nn.Module):
         """
         if frames.ndim != 5 or frames.shape[2] != 3:
             raise ValueError(f"frames must be (B, T, 3, H0, W0), got {tuple(frames.shape)}")
-        return self.clip(self.frame_features(frames, padding), padding)
+        return self.clip(self.frame_features(frames, padding))
 
     def frame_features(self, frames: Tensor, padding: Tensor | None = None) -> FrameFeatures:
         """frames (B, T, 3, H0, W0) and padding (B, H0, W0) to features that know one frame each."""
@@ -83,47 +117,99 @@ class ClipModel(nn.Module):
         x = (pixels - self.pixel_mean) / self.pixel_std
         if padding is not None:
             x = x.masked_fill(padding[:, None, None], 0.0)
-        _, level8, level16, level32 = self.backbone(x.flatten(0, 1))
-        maps = (
-            self.projection(level32),
-            self.spatial_decoder.adapter16(level16),
-            self.spatial_decoder.adapter8(level8),
-        )
-        return FrameFeatures(*(m.unflatten(0, (batch, -1)) for m in maps))
+        _, level8, level16, level32 = self.backbone(_ordered(x.flatten(0, 1)))
+        projected = self.projection(level32).unflatten(0, (batch, -1))
 
-    def clip(
-        self, features: FrameFeatures, padding: Tensor | None = None, every_layer: bool = True
-    ) -> dict[str, Any]:
-        """Frame features of clips to instances; shapes as in :meth:`forward`.
-
-        Inference needs the last decoder layer only: with ``every_layer`` False ``aux_outputs`` is empty,
-        and there are no boxes, which only training looks at.
-        """
-        batch, frames, _, height, width = features.tokens.shape
-        grid = features.tokens.new_zeros((batch, height, width), dtype=torch.bool)
+        grid = (projected.shape[-2], projected.shape[-1])
+        outside = projected.new_zeros((batch, *grid), dtype=torch.bool)
         if padding is not None:
             # A cell belongs to the picture when its first pixel does: ceil(size / stride) cells, as alone.
             stride = self.backbone.strides[3]
-            grid = padding[:, ::stride, ::stride]
-        positions = sine_positions(grid, self.config.hidden_dim).flatten(1, 2).to(features.tokens.dtype)
-        key_padding = None if padding is None else grid.flatten(1)
+            outside = padding[:, ::stride, ::stride]
+        positions = sine_positions(outside, self.config.hidden_dim).flatten(1, 2).to(projected.dtype)
+        key_padding = None if padding is None else outside.flatten(1)
 
-        tokens = features.tokens.flatten(3).transpose(2, 3)
-        encoded = self.encoder(tokens, positions, key_padding)
-        outputs = self.decoder(encoded, positions, key_padding)
+        alone = self.encoder.alone(projected.flatten(3).transpose(2, 3), positions, key_padding)
+        maps: tuple[Tensor, ...] = (
+            self.spatial_decoder.adapter16(level16),
+            self.spatial_decoder.adapter8(level8),
+        )
+        if not self.encoder.communicates:
+            maps = (self.spatial_decoder(_as_map(alone.frames, grid), *maps),)
+        maps = tuple(x.unflatten(0, (batch, -1)) for x in maps)
+        return FrameFeatures(alone, maps, positions, key_padding, grid)
 
-        frame_maps = encoded.frames.transpose(2, 3).reshape(batch * frames, -1, height, width)
-        mask_features = self.spatial_decoder(
-            frame_maps, features.adapted16.flatten(0, 1), features.adapted8.flatten(0, 1)
-        ).unflatten(0, (batch, frames))
+    def clip(self, features: FrameFeatures) -> dict[str, Any]:
+        """Frame features of clips to the instances of every decoder layer; shapes as in :meth:`forward`."""
+        encoded, outputs = self._decoded(features)
+        mask_features = self._mask_features(encoded.frames, features.maps, features.grid)
         predictions = [
             {
                 "pred_logits": self.class_head(x),
                 "pred_masks": dynamic_masks(mask_features, self.mask_weight_head(x)),
             }
-            for x in (outputs if every_layer else outputs[-1:])
+            for x in outputs
         ]
-        if self.box_head is not None and every_layer:
+        if self.box_head is not None:
             for prediction, x in zip(predictions, outputs, strict=True):
-                prediction["pred_boxes"] = self.box_head(x, encoded.frames, positions, key_padding)
+                prediction["pred_boxes"] = self.box_head(
+                    x, encoded.frames, features.positions, features.padding
+                )
         return {**predictions[-1], "aux_outputs": predictions[:-1]}
+
+    def detect(self, parts: Sequence[FrameFeatures]) -> Detections:
+        """The features of one clip, in parts that follow each other, to what its last decoder layer found.
+
+        A query is kept when its best class is not "no object"; no other one gets masks. The spatial decoder
+        sees a part at a time: it needs the most memory, and knows nothing of time.
+        """
+        frames, memory = (torch.cat(x, dim=1) for x in zip(*(part.alone for part in parts), strict=True))
+        first = parts[0]
+        clip = FrameFeatures(Alone(frames, memory), (), first.positions, first.padding, first.grid)
+        encoded, outputs = self._decoded(clip)
+        probabilities = self.class_head(outputs[-1][0]).softmax(-1)
+        kept = probabilities.argmax(-1) != self.config.num_classes
+        weights = self.mask_weight_head(outputs[-1][:, kept])
+        lengths = [part.alone.frames.shape[1] for part in parts]
+        masks = [
+            dynamic_masks(self._mask_features(own, part.maps, part.grid), weights)[0]
+            for own, part in zip(encoded.frames.split(lengths, dim=1), parts, strict=True)
+        ]
+        logits = torch.cat(masks, dim=1)
+        finite = probabilities.isfinite().all() & logits.isfinite().all()
+        return Detections(probabilities[kept], logits, finite)
+
+    def ready(self) -> ClipModel:
+        """This model in evaluation mode, made ready to segment videos: frozen norms are folded away.
+
+        It shares all weights but the backbone's; training this one afterwards leaves that one half old.
+        """
+        ready = copy.copy(self)
+        ready._modules = dict(self._modules)
+        ready.training = False
+        for name, module in self.named_children():
+            ready._modules[name] = fold_norms(module) if name == "backbone" else copy.copy(module)
+        return ready.eval()
+
+    def _decoded(self, features: FrameFeatures) -> tuple[Encoded, list[Tensor]]:
+        """What the encoder makes of clips, and the output (B, Q, C) of each decoder layer."""
+        encoded = self.encoder.together(features.alone, features.positions, features.padding)
+        return encoded, self.decoder(encoded, features.positions, features.padding)
+
+    def _mask_features(self, frames: Tensor, maps: tuple[Tensor, ...], grid: tuple[int, int]) -> Tensor:
+        """Encoded frames (B, T, N, C) and the maps of their features to mask features (B, T, C, h, w)."""
+        if not self.encoder.communicates:
+            return maps[0]
+        x: Tensor = self.spatial_decoder(_as_map(frames, grid), *(x.flatten(0, 1) for x in maps))
+        return x.unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
+
+
+def _as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Tokens (B, T, N, C) as maps (B * T, C, H, W)."""
+    return tokens.flatten(0, 1).transpose(1, 2).unflatten(2, grid)  # type: ignore[no-any-return]
+
+
+def _ordered(frames: Tensor) -> Tensor:
+    """Frames (N, 3, H0, W0) in the order of memory that convolutions are fastest in."""
+    # Measured on CPUs (docs/performance.md); float32 convolutions of CUDA prefer what they are given.
+    return frames.contiguous(memory_format=torch.channels_last) if frames.device.type == "cpu" else frames

@@ -31,15 +31,36 @@ class Encoded(NamedTuple):
     """(M, C), the same on every frame"""
 
 
+class Alone(NamedTuple):
+    """Frames as they are before the first of them hears of another: the same in every window."""
+
+    frames: Tensor
+    """(B, T, N, C)"""
+    memory: Tensor
+    """(B, T, M, C), each frame's memory tokens; M = 0 for encoders without memory"""
+
+
 class Communication(nn.Module):
-    """The signature all encoders share."""
+    """The signature all encoders share: what each frame does alone, then what they do together.
+
+    Inference computes the first part once a frame and the second once a window. Positions (B, N, C) and
+    padding (B, N) or None are those of one frame: all frames of a clip have the same size.
+    """
+
+    communicates = True
+    """Whether :meth:`together` changes anything"""
 
     def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Encoded:
-        """tokens (B, T, N, C), positions (B, N, C), padding (B, N) or None.
+        """tokens (B, T, N, C) to what the query decoder attends to."""
+        return self.together(self.alone(tokens, positions, padding), positions, padding)
 
-        Positions and padding are those of one frame: all frames of a clip have the same size.
-        """
-        raise TypeError("an encoder defines forward")
+    def alone(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Alone:
+        """All that a frame's tokens (B, T, N, C) go through before frames communicate."""
+        return Alone(tokens, no_memory(tokens))
+
+    def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        """The rest, which needs all frames of a clip."""
+        raise TypeError("an encoder defines together")
 
 
 def encoder_layer(config: ModelConfig) -> EncoderLayer:
@@ -57,27 +78,37 @@ def per_frame(x: Tensor, frames: int) -> Tensor:
     return x.repeat_interleave(frames, dim=0)
 
 
+def no_memory(tokens: Tensor) -> Tensor:
+    """The memory (B, T, 0, C) of an encoder without memory tokens."""
+    batch, frames, _, width = tokens.shape
+    return tokens.new_zeros(batch, frames, 0, width)
+
+
 def without_memory(tokens: Tensor) -> Encoded:
     """Encoded frames of an encoder that has no memory tokens."""
-    batch, frames, _, width = tokens.shape
-    return Encoded(tokens, tokens.new_zeros(batch, frames, 0, width), tokens.new_zeros(0, width))
+    return Encoded(tokens, no_memory(tokens), tokens.new_zeros(0, tokens.shape[-1]))
 
 
 class NoComm(Communication):
     """Every frame alone: what a clip model gains from its queries only."""
 
+    communicates = False
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.layers = encoder_layers(config, config.encoder_layers)
 
-    def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Encoded:
+    def alone(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Alone:
         batch, frames = tokens.shape[:2]
         x = tokens.flatten(0, 1)
         placed = per_frame(positions, frames)
         padded = None if padding is None else per_frame(padding, frames)
         for layer in self.layers:
             x = layer(x, placed, padded)
-        return without_memory(x.unflatten(0, (batch, frames)))
+        return Alone(x.unflatten(0, (batch, frames)), no_memory(tokens))
+
+    def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        return without_memory(alone.frames)
 
 
 class FullTHW(Communication):
@@ -87,9 +118,9 @@ class FullTHW(Communication):
         super().__init__()
         self.layers = encoder_layers(config, config.encoder_layers)
 
-    def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Encoded:
-        frames = tokens.shape[1]
-        x = tokens.flatten(1, 2)
+    def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        frames = alone.frames.shape[1]
+        x = alone.frames.flatten(1, 2)
         placed = positions.repeat(1, frames, 1)
         padded = None if padding is None else padding.repeat(1, frames)
         for layer in self.layers:
@@ -108,19 +139,28 @@ class DecompTHW(Communication):
         self.spatial = encoder_layers(config, config.encoder_layers)
         self.temporal = encoder_layers(config, config.encoder_layers - 1)
 
-    def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Encoded:
-        batch, frames, places, _ = tokens.shape
-        x = tokens.flatten(0, 1)
-        placed = per_frame(positions, frames)
+    def alone(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Alone:
+        x = self._within_frames(self.spatial[0], tokens, positions, padding)
+        return Alone(x, no_memory(tokens))
+
+    def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        x = alone.frames
+        for temporal, spatial in zip(self.temporal, self.spatial[1:], strict=True):
+            x = self._within_frames(spatial, self._along_time(temporal, x), positions, padding)
+        return without_memory(x)
+
+    @staticmethod
+    def _within_frames(layer: nn.Module, x: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
+        batch, frames = x.shape[:2]
         padded = None if padding is None else per_frame(padding, frames)
-        for depth, spatial in enumerate(self.spatial):
-            x = spatial(x, placed, padded)
-            if depth < len(self.temporal):
-                # A padded place is padded in all frames and seen by no other place: no mask is needed.
-                column = x.unflatten(0, (batch, frames)).transpose(1, 2).flatten(0, 1)
-                column = self.temporal[depth](column)
-                x = column.unflatten(0, (batch, places)).transpose(1, 2).flatten(0, 1)
-        return without_memory(x.unflatten(0, (batch, frames)))
+        y: Tensor = layer(x.flatten(0, 1), per_frame(positions, frames), padded)
+        return y.unflatten(0, (batch, frames))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _along_time(layer: nn.Module, x: Tensor) -> Tensor:
+        # A padded place is padded in all frames and seen by no other place: no mask is needed.
+        column: Tensor = layer(x.transpose(1, 2).flatten(0, 1))
+        return column.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)  # type: ignore[no-any-return]
 
 
 class IFC(Communication):
@@ -135,35 +175,45 @@ class IFC(Communication):
         self.receive = encoder_layers(config, config.encoder_layers)
         # Without memory tokens there is nothing to gather: M = 0 is NoComm.
         self.communicate = encoder_layers(config, config.encoder_layers if config.memory_tokens else 0)
+        self.communicates = config.memory_tokens > 0
 
-    def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Encoded:
-        batch, frames, places, _ = tokens.shape
-        x = tokens.flatten(0, 1)
-        memory = self.memory.expand(batch * frames, -1, -1)
-        placed = torch.cat([per_frame(positions, frames), self.memory_positions.expand_as(memory)], dim=1)
+    def alone(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Alone:
+        alone = Alone(tokens, self.memory.expand(*tokens.shape[:2], -1, -1))
+        for receive in self.receive if not self.communicates else self.receive[:1]:
+            alone = self._encode_receive(receive, alone, positions, padding)
+        return alone
+
+    def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        frames, memory = alone
+        if self.communicates:
+            memory = self._gather_communicate(self.communicate[0], memory)
+            for receive, communicate in zip(self.receive[1:], self.communicate[1:], strict=True):
+                frames, memory = self._encode_receive(receive, Alone(frames, memory), positions, padding)
+                memory = self._gather_communicate(communicate, memory)
+        return Encoded(frames, memory, self.memory_positions)
+
+    def _encode_receive(
+        self, layer: nn.Module, state: Alone, positions: Tensor, padding: Tensor | None
+    ) -> Alone:
+        """One layer over the tokens and the memory of each frame."""
+        batch, frames, places, _ = state.frames.shape
+        memory_positions = self.memory_positions.expand(batch * frames, -1, -1)
+        placed = torch.cat([per_frame(positions, frames), memory_positions], dim=1)
         padded = None
         if padding is not None:
-            seen = padding.new_zeros(batch * frames, memory.shape[1])
+            seen = padding.new_zeros(batch * frames, len(self.memory))
             padded = torch.cat([per_frame(padding, frames), seen], dim=1)
-        for depth, receive in enumerate(self.receive):
-            x, memory = receive(torch.cat([x, memory], dim=1), placed, padded).split(
-                [places, memory.shape[1]], dim=1
-            )
-            if len(self.communicate):
-                memory = self._gather_communicate(self.communicate[depth], memory, batch)
-        return Encoded(
-            x.unflatten(0, (batch, frames)), memory.unflatten(0, (batch, frames)), self.memory_positions
-        )
+        joined: Tensor = layer(torch.cat(state, dim=2).flatten(0, 1), placed, padded)
+        return Alone(*joined.unflatten(0, (batch, frames)).split([places, len(self.memory)], dim=2))
 
-    def _gather_communicate(self, layer: nn.Module, memory: Tensor, batch: int) -> Tensor:
-        """Self-attention of memory (B*T, M, C) across frames; no positions are added."""
-        clips = memory.unflatten(0, (batch, -1))
-        frames, count = clips.shape[1:3]
+    def _gather_communicate(self, layer: nn.Module, memory: Tensor) -> Tensor:
+        """Self-attention of memory (B, T, M, C) across frames; no positions are added."""
+        batch, frames, count, _ = memory.shape
         if self.unified:
-            mixed: Tensor = layer(clips.flatten(1, 2))
-            return mixed.view(batch * frames, count, -1)
-        same_token: Tensor = layer(clips.transpose(1, 2).flatten(0, 1))
-        return same_token.view(batch, count, frames, -1).transpose(1, 2).flatten(0, 1)
+            mixed: Tensor = layer(memory.flatten(1, 2))
+            return mixed.unflatten(1, (frames, count))  # type: ignore[no-any-return]
+        same_token: Tensor = layer(memory.transpose(1, 2).flatten(0, 1))
+        return same_token.unflatten(0, (batch, count)).transpose(1, 2)  # type: ignore[no-any-return]
 
 
 ENCODERS: dict[str, type[Communication]] = {

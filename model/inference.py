@@ -1,25 +1,31 @@
-"""A video in, tracks out (paper Sec. 3.3).
+"""A video in, tracks out, as a stream (paper Sec. 3.3).
 
 Shapes
     L, T, S  frames of the video, of a window, between the starts of neighbouring windows
-    H0, W0   input size; h, w output size
-    N, K     results, classes
+    H0, W0   input size; H', W' output size; h, w mask grid
+    N, R, K  tracks, results, classes
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.clip_model import ClipModel, FrameFeatures
-from model.tracking import ClipTracker
+from model.tracking import ClipTracker, FrameMasks
 
-FRAMES_AT_ONCE = 5
-"""Frames that go through the backbone together: bounds its memory, whatever the video's length"""
+FRAMES_AT_ONCE = {"cpu": 1}
+"""Frames that go through the backbone and the spatial decoder together, by kind of device. On a CPU one
+frame's maps stay in memory that the process has; larger ones are asked of the system each time, which costs
+more than it saves (docs/performance.md)."""
+OTHERWISE_AT_ONCE = 5
+PIXELS_AT_ONCE = 4_000_000
+"""Full-size logits that exist together"""
 
 
 def windows(length: int, window: int, stride: int) -> Iterator[range]:
@@ -36,7 +42,127 @@ def windows(length: int, window: int, stride: int) -> Iterator[range]:
     yield range(max(0, length - window), length)
 
 
-@torch.inference_mode()
+class VideoStream:
+    """A video that is segmented while its frames come in.
+
+    Memory does not grow with the video: features are kept of the last T frames, masks of the frames that a
+    later window may cover. Each frame goes through the backbone once.
+    """
+
+    def __init__(self, model: ClipModel, window: int, stride: int, match_threshold: float = 0.05) -> None:
+        """The model runs in evaluation mode, as it is now, and keeps the mode it has."""
+        if window < 1 or stride < 1:
+            raise ValueError(f"window {window} and stride {stride} must be at least 1")
+        with torch.inference_mode():
+            self._model = model.ready()
+        self._device = next(model.parameters()).device
+        self._at_once = FRAMES_AT_ONCE.get(self._device.type, OTHERWISE_AT_ONCE)
+        self._window, self._stride = window, stride
+        self._tracker = ClipTracker(model.config.num_classes, match_threshold)
+        self._features: deque[tuple[range, FrameFeatures]] = deque()
+        self._next = 0  # where the next window starts
+        self.length = 0
+        """Frames seen"""
+
+    @property
+    def live(self) -> list[int]:
+        """Tracks that later frames may still change; the class probabilities of all others are final."""
+        return self._tracker.live
+
+    def class_probs(self) -> Tensor:
+        """(N, K+1) of all tracks so far, each averaged over the windows that saw it."""
+        return self._tracker.class_probs()
+
+    @torch.inference_mode()
+    def push(self, frames: Tensor) -> list[FrameMasks]:
+        """Take the next frames (n, 3, H0, W0), RGB in 0..255; returns the frames that have become final.
+
+        Frames of a video have one size. Each is final when no later window can cover it: T frames later.
+
+        Raises:
+            FloatingPointError: the model's outputs are not finite.
+        """
+        final = []
+        for part in frames.split(self._at_once):
+            features = self._model.frame_features(part[None].to(self._device))
+            seen = range(self.length, self.length + len(part))
+            self._features.append((seen, features))
+            self.length = seen.stop
+            # A window that ends at the last frame so far may be the last one, and have to start earlier.
+            while self._next + self._window < self.length:
+                self._segment(range(self._next, self._next + self._window))
+                self._next += self._stride
+            final += self._release(self.length - self._window)
+        return final
+
+    @torch.inference_mode()
+    def finish(self) -> list[FrameMasks]:
+        """The last window; returns all frames that are left."""
+        if not self.length:
+            return []
+        self._segment(range(max(0, self.length - self._window), self.length))
+        return self._release(self.length)
+
+    def _segment(self, span: range) -> None:
+        parts = []
+        for seen, features in self._features:
+            start, stop = max(seen.start, span.start), min(seen.stop, span.stop)
+            if start < stop:
+                parts.append(features.part(start - seen.start, stop - seen.start))
+        if self._at_once > 1:
+            parts = [FrameFeatures.joined(parts)]
+        classes, masks, finite = self._model.detect(parts)
+        # Outputs that are no numbers would be no results: an AP of 0 that nobody measured.
+        if not bool(finite):
+            raise FloatingPointError(
+                f"the model's outputs for frames {span.start}-{span.stop - 1} are not finite"
+            )
+        self._tracker.update(span, classes, masks)
+
+    def _release(self, before: int) -> list[FrameMasks]:
+        while self._features and self._features[0][0].stop <= before:
+            self._features.popleft()
+        return self._tracker.release(before)
+
+
+@dataclass(frozen=True)
+class VideoResults:
+    """Every class of a track with enough probability is one result."""
+
+    scores: Tensor
+    """(R,)"""
+    labels: Tensor
+    """(R,)"""
+    tracks: Tensor
+    """(R,) the row of ``masks`` of each"""
+    masks: Tensor
+    """(N, L, H', W') bool, one row for each track that has a result"""
+
+
+def segment_tracks(
+    model: ClipModel,
+    frames: Tensor,
+    window: int,
+    stride: int,
+    output_size: tuple[int, int],
+    match_threshold: float = 0.05,
+    score_threshold: float = 0.01,
+) -> VideoResults:
+    """As :func:`segment_video`, with the masks of each track once; all on the CPU."""
+    stream = VideoStream(model, window, stride, match_threshold)
+    final = stream.push(frames) + stream.finish()
+    scores, labels, tracks = results_of(stream.class_probs(), score_threshold)
+    found = tracks.unique().tolist()
+    rows = {track: row for row, track in enumerate(found)}
+    masks = torch.zeros((len(found), len(frames), *output_size), dtype=torch.bool)
+    for frame, own, logits in final:
+        wanted = [place for place, track in enumerate(own) if track in rows]
+        # Row by row into place: boolean masks of a whole video are large enough to exist only once.
+        for place, mask in zip(wanted, full_size_masks(logits[wanted], output_size), strict=True):
+            masks[rows[own[place]], frame] = mask
+    return VideoResults(scores, labels, torch.tensor([rows[t] for t in tracks.tolist()]).long(), masks)
+
+
 def segment_video(
     model: ClipModel,
     frames: Tensor,
@@ -52,73 +178,36 @@ def segment_video(
         model: a clip model; it runs in evaluation mode and keeps the mode it had.
         frames: (L, 3, H0, W0) RGB in 0..255, on any device.
         window, stride: T and S.
-        output_size: (h, w) of the masks.
+        output_size: (H', W') of the masks.
 
     Returns:
-        ``scores`` (N,), ``labels`` (N,) and ``masks`` (N, L, h, w) bool on the CPU. Every class of a track
-        with a probability above ``score_threshold`` gives one result; ``tracks`` (N,) tells which results
+        ``scores`` (R,), ``labels`` (R,) and ``masks`` (R, L, H', W') bool on the CPU. Every class of a track
+        with a probability above ``score_threshold`` gives one result; ``tracks`` (R,) tells which results
         share a track, and so their masks. A video without frames (L = 0) has no results.
 
     Raises:
         FloatingPointError: the model's outputs are not finite.
     """
-    tracker = ClipTracker(model.config.num_classes, match_threshold)
-    if not len(frames):
-        return _results(*tracker.result(0), output_size, score_threshold)
-    with _evaluation_mode(model):
-        features = _video_features(model, frames)
-        for span in windows(len(frames), window, stride):
-            outputs = model.clip(features.window(span.start, span.stop), every_layer=False)
-            probabilities = outputs["pred_logits"][0].softmax(-1)
-            kept = probabilities.argmax(-1) != model.config.num_classes
-            masks = outputs["pred_masks"][0][kept]
-            _check_finite(span, probabilities, masks)
-            tracker.update(span, probabilities[kept], masks)
-    class_probs, mask_logits = tracker.result(len(frames))
-    return _results(class_probs, mask_logits, output_size, score_threshold)
-
-
-def _check_finite(span: range, *outputs: Tensor) -> None:
-    """Outputs that are no numbers would be no results: an AP of 0 that nobody measured."""
-    if not all(bool(output.isfinite().all()) for output in outputs):
-        raise FloatingPointError(
-            f"the model's outputs for frames {span.start}-{span.stop - 1} are not finite"
-        )
-
-
-@contextmanager
-def _evaluation_mode(model: ClipModel) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-def _video_features(model: ClipModel, frames: Tensor) -> FrameFeatures:
-    """Frame features (1, L, ...) of the whole video: each frame passes the backbone once."""
-    device = next(model.parameters()).device
-    parts = [model.frame_features(part[None].to(device)) for part in frames.split(FRAMES_AT_ONCE)]
-    return FrameFeatures(*(torch.cat(maps, dim=1) for maps in zip(*parts, strict=True)))
-
-
-def _results(
-    class_probs: Tensor, mask_logits: Tensor, output_size: tuple[int, int], score_threshold: float
-) -> dict[str, Tensor]:
-    """Averaged tracks to scores, labels and full-size masks; frames never seen are empty."""
-    tracks, labels = (class_probs[:, :-1] > score_threshold).nonzero(as_tuple=True)
-    length = mask_logits.shape[1]
-    full = torch.zeros((len(mask_logits), length, *output_size), dtype=torch.bool)
-    for row in tracks.unique().tolist():
-        # One track at a time: full-size float masks of all tracks would not fit for long videos.
-        upsampled = F.interpolate(
-            mask_logits[row, :, None], output_size, mode="bilinear", align_corners=False
-        )
-        full[row] = (upsampled[:, 0] > 0).cpu()
+    found = segment_tracks(model, frames, window, stride, output_size, match_threshold, score_threshold)
     return {
-        "scores": class_probs[tracks, labels].cpu(),
-        "labels": labels.cpu(),
-        "tracks": tracks.cpu(),
-        "masks": full[tracks.cpu()],
+        "scores": found.scores,
+        "labels": found.labels,
+        "tracks": found.tracks,
+        "masks": found.masks[found.tracks],
     }
+
+
+def results_of(class_probs: Tensor, score_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, K+1) to scores, labels and tracks (R,) of all classes above the threshold, on the CPU."""
+    probabilities = class_probs.cpu()
+    tracks, labels = (probabilities[:, :-1] > score_threshold).nonzero(as_tuple=True)
+    return probabilities[tracks, labels], labels, tracks
+
+
+@torch.inference_mode()
+def full_size_masks(logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Logits (n, h, w) to one bool mask (H', W') after the other, on the CPU: upsampled, then above 0."""
+    at_once = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+    for part in logits.split(at_once) if len(logits) else ():
+        full = F.interpolate(part[None], size, mode="bilinear", align_corners=False)[0]
+        yield from (full > 0).cpu()

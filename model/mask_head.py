@@ -53,6 +53,5 @@ class SpatialDecoder(nn.Module):
 
 def dynamic_masks(features: Tensor, weights: Tensor) -> Tensor:
     """Mask logits (B, Q, T, h, w): features (B, T, C, h, w) times each query's weights (B, Q, C)."""
-    batch, frames, width, height, columns = features.shape
-    flat = features.transpose(1, 2).reshape(batch, width, -1)
-    return (weights @ flat).view(batch, -1, frames, height, columns)
+    by_frame = weights[:, None] @ features.flatten(3)
+    return by_frame.unflatten(-1, features.shape[-2:]).transpose(1, 2)  # type: ignore[no-any-return]

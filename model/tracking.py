@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -21,17 +22,30 @@ SMOOTHING = 1e-6
 """Added to unions and counts, as in the published code: empty ones give 0"""
 
 
-@dataclass
-class Track:
-    """Running sums of one instance over the windows that saw it."""
+class FrameMasks(NamedTuple):
+    """The masks of one frame, averaged over the windows that saw it."""
 
-    class_sum: Tensor
-    """(K+1,)"""
-    windows: int = 0
-    mask_sum: dict[int, Tensor] = field(default_factory=dict)
-    """frame -> sum of mask logits (h, w)"""
-    mask_count: dict[int, int] = field(default_factory=dict)
-    """frame -> windows that gave it a mask"""
+    frame: int
+    tracks: list[int]
+    """n of them, counted from 0 in order of first appearance"""
+    logits: Tensor
+    """(n, h, w)"""
+
+
+@dataclass
+class FrameSum:
+    """Running sums of one frame over the windows that saw it."""
+
+    rows: dict[int, int]
+    """track -> row of the sums"""
+    logits: Tensor
+    """(n, h, w)"""
+    windows: Tensor
+    """(n,) how many windows gave the track a mask here"""
+
+    def mean(self, frame: int) -> FrameMasks:
+        """The averaged masks."""
+        return FrameMasks(frame, [*self.rows], self.logits / self.windows[:, None, None])
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,7 @@ class SavedWindow:
     """What later windows are compared with."""
 
     frames: tuple[int, ...]
-    tracks: Tensor
+    tracks: list[int]
     """(N,) the track of each prediction"""
     probabilities: Tensor
     """(N, T, h, w)"""
@@ -48,15 +62,29 @@ class SavedWindow:
 class ClipTracker:
     """Links the predictions of overlapping windows by the soft IoU of their masks.
 
-    Only the last T windows and running sums are kept, so memory grows linearly with the video.
+    Only the last T windows, running sums of masks and one sum of class probabilities a track are kept.
+    Frames that no later window covers can be taken out with :meth:`release`; then memory does not grow with
+    the video but for these class probabilities.
     """
 
     def __init__(self, num_classes: int, match_threshold: float = 0.05) -> None:
         self.num_classes = num_classes
         self.match_threshold = match_threshold
-        self.tracks: list[Track] = []
         self.saved: deque[SavedWindow] = deque()
+        self._class_sums = torch.zeros(0, num_classes + 1)
+        self._windows = torch.zeros(0)
+        self._frames: dict[int, FrameSum] = {}
         self._grid: tuple[int, int] = (0, 0)
+
+    @property
+    def track_count(self) -> int:
+        """Tracks found so far."""
+        return len(self._windows)
+
+    @property
+    def live(self) -> list[int]:
+        """Tracks that a later window may still be linked to; all others are final."""
+        return sorted({track for saved in self.saved for track in saved.tracks})
 
     def update(self, frame_indices: Sequence[int], class_probs: Tensor, mask_logits: Tensor) -> None:
         """Take one window's predictions: class_probs (N, K+1) and mask_logits (N, T, h, w)."""
@@ -68,71 +96,105 @@ class ClipTracker:
         self._grid = (mask_logits.shape[2], mask_logits.shape[3])
         probabilities = mask_logits.sigmoid()
         tracks = self._link(frames, probabilities)
-        for prediction, track in enumerate(tracks.tolist()):
-            self._add(self.tracks[track], frames, class_probs[prediction], mask_logits[prediction])
+        self._add(frames, tracks, class_probs, mask_logits)
         self.saved.append(SavedWindow(frames, tracks, probabilities))
         while len(self.saved) > len(frames):
             self.saved.popleft()
+
+    def release(self, before: int) -> list[FrameMasks]:
+        """Take out the frames below ``before``, which no later window may cover, in order."""
+        done = sorted(frame for frame in self._frames if frame < before)
+        return [self._frames.pop(frame).mean(frame) for frame in done]
+
+    def class_probs(self) -> Tensor:
+        """(N, K+1) of all tracks, averaged over the windows that saw each, in order of first appearance."""
+        return self._class_sums / self._windows[:, None]
 
     def result(self, video_length: int) -> tuple[Tensor, Tensor]:
         """Class probabilities (N, K+1) and mask logits (N, L, h, w), averaged over windows.
 
         Instances come in order of first appearance; frames that no window saw are NaN.
         """
-        height, width = self._grid
-        if not self.tracks:
-            return torch.zeros(0, self.num_classes + 1), torch.zeros(0, video_length, height, width)
-        classes = torch.stack([track.class_sum / track.windows for track in self.tracks])
-        masks = classes.new_full((len(self.tracks), video_length, height, width), float("nan"))
-        for row, track in enumerate(self.tracks):
-            for frame, total in track.mask_sum.items():
-                masks[row, frame] = total / track.mask_count[frame]
-        return classes, masks
+        shape = (self.track_count, video_length, *self._grid)
+        masks = torch.full(shape, float("nan"), dtype=self._class_sums.dtype, device=self._class_sums.device)
+        for frame, total in self._frames.items():
+            masks[[*total.rows], frame] = total.mean(frame).logits
+        return self.class_probs(), masks
 
-    def _link(self, frames: tuple[int, ...], probabilities: Tensor) -> Tensor:
+    def _link(self, frames: tuple[int, ...], probabilities: Tensor) -> list[int]:
         """The track of each prediction; unlinked predictions open new tracks."""
         count = len(probabilities)
-        assigned = torch.full((count,), -1, dtype=torch.long)
-        if self.tracks and count:
-            score = self._scores(frames, probabilities)
+        assigned: dict[int, int] = {}
+        live = self.live
+        if live and count:
+            score = self._scores(live, frames, probabilities).cpu()
             # Weak pairs must not decide how strong ones are matched.
             score = score * (score > self.match_threshold)
-            rows, columns = linear_sum_assignment(score.cpu().numpy(), maximize=True)
-            for track, prediction in zip(rows.tolist(), columns.tolist(), strict=True):
-                if score[track, prediction] > 0:
-                    assigned[prediction] = track
-        for new in range(count):
-            if assigned[new] < 0:
-                assigned[new] = len(self.tracks)
-                self.tracks.append(Track(probabilities.new_zeros(self.num_classes + 1)))
-        return assigned
+            rows, columns = linear_sum_assignment(score.numpy(), maximize=True)
+            assigned = {
+                prediction: live[row]
+                for row, prediction in zip(rows.tolist(), columns.tolist(), strict=True)
+                if score[row, prediction] > 0
+            }
+        tracks, following = [], self.track_count
+        for prediction in range(count):
+            tracks.append(assigned.get(prediction, following))
+            following += prediction not in assigned
+        return tracks
 
-    def _scores(self, frames: tuple[int, ...], probabilities: Tensor) -> Tensor:
-        """Soft IoU (tracks, N), averaged over the saved windows that saw the track on common frames."""
-        total = probabilities.new_zeros(len(self.tracks), len(probabilities))
-        windows = probabilities.new_zeros(len(self.tracks))
+    def _scores(self, live: list[int], frames: tuple[int, ...], probabilities: Tensor) -> Tensor:
+        """Soft IoU (live, N), averaged over the saved windows that saw the track on common frames."""
+        rows = {track: row for row, track in enumerate(live)}
+        total = probabilities.new_zeros(len(live), len(probabilities))
+        windows = probabilities.new_zeros(len(live))
         for saved in self.saved:
             common = [(i, frames.index(f)) for i, f in enumerate(saved.frames) if f in frames]
-            if not common or not len(saved.tracks):
+            if not common or not saved.tracks:
                 continue
-            theirs, ours = (list(side) for side in zip(*common, strict=True))
-            total[saved.tracks] += soft_iou(saved.probabilities[:, theirs], probabilities[:, ours])
-            windows[saved.tracks] += 1
+            theirs, ours = (_span([*side]) for side in zip(*common, strict=True))
+            own = [rows[track] for track in saved.tracks]
+            total[own] += soft_iou(saved.probabilities[:, theirs], probabilities[:, ours])
+            windows[own] += 1
         return total / (windows + SMOOTHING)[:, None]
 
-    @staticmethod
-    def _add(track: Track, frames: tuple[int, ...], classes: Tensor, logits: Tensor) -> None:
-        track.class_sum = track.class_sum + classes
-        track.windows += 1
-        for index, frame in enumerate(frames):
-            seen = track.mask_sum.get(frame)
-            track.mask_sum[frame] = logits[index].clone() if seen is None else seen + logits[index]
-            track.mask_count[frame] = track.mask_count.get(frame, 0) + 1
+    def _add(self, frames: tuple[int, ...], tracks: list[int], classes: Tensor, logits: Tensor) -> None:
+        """Add one window to the sums."""
+        new = max(tracks, default=-1) + 1 - self.track_count
+        self._class_sums = _grown(self._class_sums.to(classes), new)
+        self._windows = _grown(self._windows.to(classes), new)
+        self._class_sums[tracks] += classes
+        self._windows[tracks] += 1
+        for frame, own in zip(frames, logits.unbind(1), strict=True):
+            total = self._frames.get(frame)
+            if total is None:
+                rows = {track: row for row, track in enumerate(tracks)}
+                self._frames[frame] = FrameSum(rows, own.clone(), logits.new_ones(len(tracks)))
+                continue
+            unseen = [track for track in tracks if track not in total.rows]
+            for track in unseen:
+                total.rows[track] = len(total.rows)
+            places = [total.rows[track] for track in tracks]
+            total.logits = _grown(total.logits, len(unseen))
+            total.windows = _grown(total.windows, len(unseen))
+            total.logits[places] += own
+            total.windows[places] += 1
+
+
+def _span(indices: list[int]) -> slice | list[int]:
+    """Indices that follow each other as a slice, which copies nothing."""
+    first, last = indices[0], indices[-1]
+    return slice(first, last + 1) if indices == [*range(first, last + 1)] else indices
+
+
+def _grown(x: Tensor, rows: int) -> Tensor:
+    """``x`` with so many rows of zeros below."""
+    return torch.cat([x, x.new_zeros(rows, *x.shape[1:])]) if rows > 0 else x
 
 
 def soft_iou(known: Tensor, new: Tensor) -> Tensor:
     """(I, F, h, w) and (N, F, h, w) probabilities to (I, N): sum(p q) / sum(p + q - p q) over space-time."""
-    p, q = known.flatten(1), new.flatten(1)
-    overlap = p @ q.T
-    union = p.sum(1)[:, None] + q.sum(1)[None] - overlap
+    # Frame by frame: masks come frames first, and are read in place.
+    p, q = known.transpose(0, 1).flatten(2), new.transpose(0, 1).flatten(2)
+    overlap = (p @ q.transpose(1, 2)).sum(0)
+    union = p.sum((0, 2))[:, None] + q.sum((0, 2))[None] - overlap
     return overlap / (union + SMOOTHING)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model import build_model
-from model.clip_model import ClipModel
+from model.backbone import TinyBackbone
+from model.clip_model import ClipModel, FrameFeatures
 from model.communication import ENCODERS
-from model.inference import FRAMES_AT_ONCE, segment_video, windows
+from model.inference import VideoStream, segment_video, windows
 
 TINY: dict[str, Any] = {
     "backbone": "tiny",
@@ -141,28 +142,54 @@ def test_thresholds() -> None:
 
 def test_each_frame_passes_the_backbone_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = tiny(), []
-    plain = model.backbone.forward
+    plain = TinyBackbone.forward
 
-    def counted(frames: Tensor) -> list[Tensor]:
+    def counted(self: TinyBackbone, frames: Tensor) -> list[Tensor]:
         seen.append(len(frames))
-        return plain(frames)
+        return plain(self, frames)
 
-    monkeypatch.setattr(model.backbone, "forward", counted)
+    monkeypatch.setattr(TinyBackbone, "forward", counted)
     segment_video(model, video(13), 4, 1, (32, 48))
-    assert sum(seen) == 13
-    assert max(seen) <= FRAMES_AT_ONCE
+    assert seen == [1] * 13
+
+
+@pytest.mark.parametrize("encoder", list(ENCODERS))
+@pytest.mark.parametrize("parts", [[3], [1, 1, 1], [2, 1]], ids=str)
+@torch.no_grad()
+def test_detections_are_the_clips_answer_however_its_frames_come(encoder: str, parts: list[int]) -> None:
+    model, frames = tiny(encoder=encoder), video(3)
+    model.class_head.layers[-1].bias[-1] = -1.0
+    wanted = model(frames[None])
+    features = [model.frame_features(part[None]) for part in frames.split(parts)]
+    for found in (model.detect(features), model.detect([FrameFeatures.joined(features)])):
+        probabilities = wanted["pred_logits"][0].softmax(-1)
+        kept = probabilities.argmax(-1) < model.config.num_classes
+        assert kept.sum() > 0
+        torch.testing.assert_close(found.class_probs, probabilities[kept], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.mask_logits, wanted["pred_masks"][0, kept], rtol=1e-4, atol=1e-5)
+        assert found.finite
 
 
 @pytest.mark.parametrize("encoder", list(ENCODERS))
 @torch.no_grad()
-def test_features_of_a_window_give_the_clips_answer(encoder: str) -> None:
-    """And with ``every_layer`` False the last layer's alone."""
+def test_frames_alone_are_the_same_in_every_window(encoder: str) -> None:
+    """What is kept of a frame depends on no other: encoding it in two windows is encoding it once."""
     model, frames = tiny(encoder=encoder), video(5)
-    features = model.frame_features(frames[None]).window(1, 4)
-    found, wanted = model.clip(features, every_layer=False), model(frames[None, 1:4])
-    assert found["aux_outputs"] == []
-    for key in ("pred_logits", "pred_masks"):
-        torch.testing.assert_close(found[key], wanted[key], rtol=1e-4, atol=1e-5)
+    whole = model.frame_features(frames[None]).part(1, 3)
+    for t, part in enumerate([whole.part(0, 1), whole.part(1, 2)], 1):
+        alone = model.frame_features(frames[None, t : t + 1])
+        for one, other in zip((*part.alone, *part.maps), (*alone.alone, *alone.maps), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stream_gives_each_frame_once_as_soon_as_it_is_final() -> None:
+    model, frames = tiny(), video(9)
+    stream, seen = VideoStream(model, window=4, stride=1), []
+    for pushed, frame in enumerate(frames, 1):
+        seen += [final.frame for final in stream.push(frame[None])]
+        assert seen == [*range(max(0, pushed - 4))]
+    seen += [final.frame for final in stream.finish()]
+    assert seen == [*range(9)]
 
 
 def test_a_model_in_training_mode_predicts_without_dropout_and_stays_in_its_mode() -> None:

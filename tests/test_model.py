@@ -16,8 +16,8 @@ from torch import Tensor
 from model import InputError, ModelConfig, build_model
 from model.backbone import build_backbone
 from model.box_head import BoxHead
-from model.clip_model import ClipModel, FrameFeatures
-from model.communication import ENCODERS, Communication, Encoded, build_encoder, without_memory
+from model.clip_model import ClipModel
+from model.communication import ENCODERS, Alone, Communication, Encoded, build_encoder, without_memory
 from model.config import encoder_names
 from model.inference import segment_video
 from model.positions import sine_positions
@@ -227,12 +227,9 @@ def test_a_padded_clip_counts_the_token_cells_it_has_alone(height: int, width: i
     padding = torch.ones(1, 41, 59, dtype=torch.bool)
     padding[:, :height, :width] = False
     rows, columns = -(-height // 16), -(-width // 16)
-    seen: list[Tensor] = []
-    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
-    model(frames, padding)
     outside = torch.ones(1, 3, 4, dtype=torch.bool)
     outside[:, :rows, :columns] = False
-    assert torch.equal(seen[0], outside.flatten(1))
+    assert torch.equal(model.frame_features(frames, padding).padding, outside.flatten(1))
 
 
 @pytest.mark.parametrize("mixing", ["decomposed", "unified"])
@@ -274,8 +271,6 @@ def test_boxes_of_every_query_layer_and_frame(encoder: str, frames: int, height:
     for layer in (out, *out["aux_outputs"]):
         assert layer["pred_boxes"].shape == (2, 5, frames, 4)
         assert ((layer["pred_boxes"] > 0) & (layer["pred_boxes"] < 1)).all()
-    inference = model.clip(model.frame_features(video(2, frames, 3, height, width)), every_layer=False)
-    assert "pred_boxes" not in inference
 
 
 @every_encoder
@@ -323,17 +318,19 @@ def test_boxes_of_a_frame_come_from_query_and_frame_alone() -> None:
 @torch.no_grad()
 def test_a_padded_clip_has_the_boxes_it_has_unpadded(encoder: str) -> None:
     model = tiny(encoder=encoder, box_head=True)
-    small = model.frame_features(video(2, 3, 3, 32, 48))
+    small, large = video(2, 3, 3, 32, 48), video(2, 3, 3, 48, 64, seed=1)
     padding = torch.zeros(2, 48, 64, dtype=torch.bool)
     padding[:, 32:], padding[:, :, 48:] = True, True
-    garbage = model.frame_features(video(2, 3, 3, 48, 64, seed=1))
-    padded = FrameFeatures(*(x.clone() for x in garbage))
-    for inside, whole in zip(small, padded, strict=True):
-        whole[..., : inside.shape[-2], : inside.shape[-1]] = inside
-    found, wanted = model.clip(padded, padding), model.clip(small)
+    wanted = model(small)
+    # The backbone's own norms see the padding; what follows it must not.
+    garbage = model.backbone(large.flatten(0, 1).float())
+    inside = model.backbone(((small.float() - model.pixel_mean) / model.pixel_std).flatten(0, 1))
+    for part, whole in zip(inside, garbage, strict=True):
+        whole[..., : part.shape[-2], : part.shape[-1]] = part
+    model.backbone.forward = lambda frames: garbage
+    found, seen = model(large, padding), model(large)
     for one, other in zip((found, *found["aux_outputs"]), (wanted, *wanted["aux_outputs"]), strict=True):
         torch.testing.assert_close(one["pred_boxes"], other["pred_boxes"], rtol=0, atol=1e-4)
-    seen = model.clip(padded)
     assert not torch.allclose(seen["pred_boxes"], wanted["pred_boxes"], atol=1e-3)
 
 
@@ -344,8 +341,8 @@ class Shout(Communication):
         super().__init__()
         self.loudness = torch.nn.Parameter(torch.ones(config.hidden_dim))
 
-    def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Encoded:
-        return without_memory(tokens + self.loudness * tokens.mean((1, 2), keepdim=True))
+    def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        return without_memory(alone.frames + self.loudness * alone.frames.mean((1, 2), keepdim=True))
 
 
 def test_a_new_variant_needs_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

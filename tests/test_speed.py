@@ -15,6 +15,7 @@ from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
 from model import build_model
 from model.errors import InputError
+from model.inference import VideoResults
 
 FRAMES = 6
 TINY: dict[str, Any] = {"backbone": "tiny", "num_classes": 2, "num_queries": 3, "hidden_dim": 16}
@@ -45,17 +46,18 @@ class Clock:
         self.costs = costs
         self.sizes: list[tuple[int, ...]] = []
 
-    def segment(self, model: object, frames: torch.Tensor, **arguments: Any) -> dict[str, torch.Tensor]:
+    def segment(self, model: object, frames: torch.Tensor, **arguments: Any) -> VideoResults:
         self.sizes.append(tuple(frames.shape))
         self.now += self.costs.pop(0) if len(self.costs) > 1 else self.costs[0]
-        return {"tracks": torch.tensor([0, 0, 1])}
+        nothing = torch.zeros(0)
+        return VideoResults(nothing, nothing, nothing, torch.zeros(2, len(frames), 1, 1))
 
 
 def timed(
     valid: VideoDataset, monkeypatch: pytest.MonkeyPatch, costs: list[float], **keys: Any
 ) -> tuple[speed.Speed, Clock]:
     clock = Clock(costs)
-    monkeypatch.setattr(speed, "segment_video", clock.segment)
+    monkeypatch.setattr(speed, "segment_tracks", clock.segment)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock.now)
     config = TrialConfig(speed=SpeedConfig(**keys))
     model = build_model(TINY)
@@ -113,7 +115,7 @@ def test_signs_of_life_are_given_between_the_timed_passes(
 ) -> None:
     """However long telling takes, no pass is longer for it; and a check before each video can end it all."""
     clock, told, checks = Clock([0.5]), [], []
-    monkeypatch.setattr(speed, "segment_video", clock.segment)
+    monkeypatch.setattr(speed, "segment_tracks", clock.segment)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock.now)
     config = TrialConfig(speed=SpeedConfig(videos=2, passes=3, min_seconds=0))
 

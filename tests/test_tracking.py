@@ -194,8 +194,27 @@ def test_only_the_last_windows_are_kept() -> None:
     for start in range(40):
         tracker.update(range(start, start + 3), sure(0), cells(4, frames=3))
         assert len(tracker.saved) <= 3
-    assert len(tracker.tracks) == 1
+    assert tracker.track_count == 1
     assert tracker.result(42)[1].shape[:2] == (1, 42)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_released_frames_are_those_of_the_result(stride: int) -> None:
+    whole, stream, released = ClipTracker(K), ClipTracker(K), []
+    for start in range(0, 30, stride):
+        rows = [(start // 4) % 5, 5 + (start // 7) % 4]
+        for tracker in (whole, stream):
+            tracker.update(range(start, start + 3), sure(0, 1), cells(*rows, frames=3))
+        released += stream.release(start + stride)
+        assert len(stream._frames) <= 3, "memory does not grow with the video"
+    released += stream.release(100)
+    classes, masks = whole.result(released[-1].frame + 1)
+    assert [one.frame for one in released] == [*range(len(released))]
+    torch.testing.assert_close(stream.class_probs(), classes)
+    for one in released:
+        absent = [row for row in range(len(masks)) if row not in one.tracks]
+        torch.testing.assert_close(masks[one.tracks, one.frame], one.logits)
+        assert masks[absent, one.frame].isnan().all()
 
 
 def test_inputs_are_not_changed_and_later_changes_do_not_reach_the_tracks() -> None:
