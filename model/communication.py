@@ -99,6 +99,7 @@ class NoComm(Communication):
         self.layers = encoder_layers(config, config.encoder_layers)
 
     def alone(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Alone:
+        """Everything."""
         batch, frames = tokens.shape[:2]
         x = tokens.flatten(0, 1)
         placed = per_frame(positions, frames)
@@ -108,6 +109,7 @@ class NoComm(Communication):
         return Alone(x.unflatten(0, (batch, frames)), no_memory(tokens))
 
     def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        """Nothing is left to do."""
         return without_memory(alone.frames)
 
 
@@ -119,6 +121,7 @@ class FullTHW(Communication):
         self.layers = encoder_layers(config, config.encoder_layers)
 
     def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        """Everything: from the first layer on, each token sees all others."""
         frames = alone.frames.shape[1]
         x = alone.frames.flatten(1, 2)
         placed = positions.repeat(1, frames, 1)
@@ -140,10 +143,12 @@ class DecompTHW(Communication):
         self.temporal = encoder_layers(config, config.encoder_layers - 1)
 
     def alone(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Alone:
+        """The first spatial layer."""
         x = self._within_frames(self.spatial[0], tokens, positions, padding)
         return Alone(x, no_memory(tokens))
 
     def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        """A temporal layer before each further spatial one."""
         x = alone.frames
         for temporal, spatial in zip(self.temporal, self.spatial[1:], strict=True):
             x = self._within_frames(spatial, self._along_time(temporal, x), positions, padding)
@@ -178,12 +183,14 @@ class IFC(Communication):
         self.communicates = config.memory_tokens > 0
 
     def alone(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Alone:
+        """The first Encode-Receive: it sees the same memory in every window."""
         alone = Alone(tokens, self.memory.expand(*tokens.shape[:2], -1, -1))
         for receive in self.receive if not self.communicates else self.receive[:1]:
             alone = self._encode_receive(receive, alone, positions, padding)
         return alone
 
     def together(self, alone: Alone, positions: Tensor, padding: Tensor | None) -> Encoded:
+        """Gather-Communicate, then Encode-Receive and Gather-Communicate again."""
         frames, memory = alone
         if self.communicates:
             memory = self._gather_communicate(self.communicate[0], memory)
