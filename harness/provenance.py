@@ -55,6 +55,7 @@ TRAINING_CODE = (
 # What an AP or a FPS depends on besides the weights.
 EVALUATION_CODE = (
     "model/inference.py",
+    "model/ready.py",
     "model/tracking.py",
     "harness/data/benchmarks.py",
     "harness/data/splits.py",
