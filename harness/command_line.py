@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from harness.memory_command import memory
 from model.errors import InputError
 
 INTERRUPTED = 130
@@ -69,6 +70,10 @@ StepSeconds = Annotated[
 EvaluationSeconds = Annotated[
     float | None, typer.Option(help="With --dry-run: seconds of an evaluated cell, for the estimate.")
 ]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option(help="Let each process have so much memory of its device, such as 16GB or 32GiB."),
+]
 Probe = Annotated[
     bool, typer.Option("--probe", help="With --dry-run: time some steps of what is left, on this machine.")
 ]
@@ -102,6 +107,7 @@ def run_sweep(
     timeout: Timeout = None,
     silence: Silence = "30m",
     log: Log = None,
+    memory_budget: MemoryBudget = None,
     report_only: ReportOnly = False,
     step_seconds: StepSeconds = None,
     evaluation_seconds: EvaluationSeconds = None,
@@ -113,6 +119,7 @@ def run_sweep(
     """
     from harness.engine.plan import Options, make_plan
     from harness.engine.timings import CostOptions
+    from harness.memory_budget import parse_memory
     from harness.report.claimed import check_claims
     from harness.report.sweep_report import report_plan, table_spec
 
@@ -139,6 +146,7 @@ def run_sweep(
         executor=executor,
         resources=resources,
         log=log,
+        memory_budget=None if memory_budget is None else parse_memory(memory_budget),
     )
     plan = make_plan(options, lacking=dry_run)
     check_claims(table_spec(plan), str(sweep))
@@ -339,6 +347,7 @@ def harness_command(arguments: list[str] | None = None) -> None:
     app.command("status")(status)
     app.command("report")(report)
     app.command("archive")(archive)
+    app.command("memory")(memory)
     sys.exit(_status_of(app, arguments))
 
 
