@@ -77,7 +77,7 @@ def complexity(formula: str, width: float, frames: float, places: float) -> floa
 
 def _term(term: str, values: Mapping[str, float], formula: str) -> float:
     product = 1.0
-    for factor in term.split():
+    for factor in term.split() or [""]:
         found = FACTOR.fullmatch(factor)
         if found is None:
             raise ValueError(f"{formula!r}: {factor!r} is no product of powers of C, T, HW and THW")

@@ -81,6 +81,8 @@ class TableSpec:
     """What the paper says of this table."""
     margins: Mapping[str, float | str] = field(default_factory=dict)
     """Metric -> how far from the paper's mean still counts as equal, in its unit or as ``5%``."""
+    growth: str | None = None
+    """Key of ``harness/paper.yaml`` whose complexities stand beside fitted exponents; None fits none."""
 
 
 METRIC_NAMES = {
