@@ -14,13 +14,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from harness.config import TrialConfig
+from harness.config import ClipConfig, TrialConfig
 from harness.sweep_file import ScaleFile, SweepFile
 from model.config import first_problem
 from model.errors import InputError
 
 EVALUATION_SECTIONS = ("inference", "speed", "flops", "clip")
 """Sections of a configuration that no training depends on."""
+LATER_SECTIONS = {"clip": ClipConfig()}
+"""Sections that older identities do not know: no part of one where they say nothing but the default"""
 NO_RESULT_DEPENDS_ON = {"train": ("threads", "checkpoint_every")}
 """Where and how often, not what"""
 
@@ -164,7 +166,8 @@ def identity_texts(sections: Mapping[str, Section]) -> tuple[str, str]:
     """Recipe and evaluation of a :class:`Point`, put together from the text of sections."""
     training = {name: part.text for name, part in sections.items() if name not in EVALUATION_SECTIONS}
     training["data"] = "null"  # its identity says more: it is of the bytes
-    return _object(training), _object({name: sections[name].text for name in EVALUATION_SECTIONS})
+    known = [name for name in EVALUATION_SECTIONS if sections[name].config != LATER_SECTIONS.get(name)]
+    return _object(training), _object({name: sections[name].text for name in known})
 
 
 def _object(texts: Mapping[str, str]) -> str:

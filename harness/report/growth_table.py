@@ -79,7 +79,9 @@ def growth_lines(findings: Findings) -> list[GrowthLine]:
         raise InputError(f"table {spec.name}: growth: {spec.growth!r} of paper.yaml has no complexity")
     runs = _runs(findings)
     lines = []
-    for encoder in dict.fromkeys(run["encoder"] for run in runs):
+    places = list(spec.rows.places)
+    in_order = sorted(runs, key=lambda run: places.index(run["row_key"]))
+    for encoder in dict.fromkeys(run["encoder"] for run in in_order):
         own = [run for run in runs if run["encoder"] == encoder]
         for along, key in ALONG.items():
             formula = formulas.get(encoder) if along != "M" else None  # M is in none of the terms
