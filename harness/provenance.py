@@ -60,6 +60,7 @@ EVALUATION_CODE = (
     "harness/data/benchmarks.py",
     "harness/data/splits.py",
     "harness/benchmark_json.py",
+    "harness/clocks.py",
     "harness/evaluation.py",
     "harness/flops.py",
     "harness/image_evaluation.py",

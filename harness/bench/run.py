@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from harness.bench.job import BenchJob, Region
 from harness.bench.parity import Parity, compare
 from harness.clocks import throttled
+from harness.speed import at_share
 from model.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -70,7 +71,7 @@ class Measured:
         each = sorted(
             1000 * s / n for seconds in self.passes for s, n in zip(seconds, self.frames, strict=True)
         )
-        return each[min(len(each) - 1, int(share * len(each)))]
+        return at_share(each, share)
 
     def take(self, told: dict[str, Any]) -> None:
         """One pass."""

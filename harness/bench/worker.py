@@ -25,10 +25,12 @@ from harness.bench.regions import Regions, runner_of
 from harness.clocks import Load, gpu_clocks
 from harness.data.ytvis import load_dataset
 from harness.memory import is_out_of_memory, peak_memory, reset_peak_memory
+from harness.speed import synchronize
 from harness.stages import conditions
 from model import build_model
 from model.checkpoint import load_weights
 from model.errors import InputError
+from model.published.tracker import TooManyInstancesError
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +46,7 @@ def main(arguments: list[str]) -> int:
         for line in sys.stdin:
             command, _, argument = line.strip().partition(" ")
             answer(one_pass(regions, argument) if command == "pass" else outputs(regions, Path(argument)))
-    except InputError as error:
+    except (InputError, TooManyInstancesError) as error:
         answer({"error": str(error), "kind": "input"})
         return 1
     except Exception as error:  # the boundary of the process: the one that asked must hear of it
@@ -102,12 +104,6 @@ def outputs(regions: Regions, path: Path) -> dict[str, Any]:
         masks=np.packbits(masks),
     )
     return {"results": len(found.scores), "tracks": len(set(found.tracks.tolist()))}
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device, at the edges of a timed region only."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def answer(said: dict[str, Any]) -> None:
