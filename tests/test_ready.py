@@ -90,7 +90,7 @@ def test_bfloat16_gives_nearly_the_same_tracks(encoder: str) -> None:
     assert not torch.equal(found.scores, exact.scores), "it is another precision"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
 def test_a_compiled_model_gives_the_same_tracks() -> None:
     model = small()
