@@ -1,7 +1,7 @@
 """The commands as people type them: arguments in, exit status out.
 
-Exit status: 0 done (of a sweep: every cell has its number); 1 a trial failed or a cell is missing; 2 the
-input has to be mended (one line says what); 130 interrupted.
+Exit status: 0 done (of a sweep: every cell has its number); 1 a trial failed, a cell is missing, or a video
+did not fit in memory; 2 the input has to be mended (one line says what); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from harness.segment_command import InterruptedRunError, segment
 from model.errors import InputError
 
 INTERRUPTED = 130
@@ -376,6 +377,7 @@ def harness_command(arguments: list[str] | None = None) -> None:
     app.command("report")(report)
     app.command("archive")(archive)
     app.command("bench")(bench)
+    app.command("segment")(segment)
     sys.exit(_status_of(app, arguments))
 
 
@@ -394,6 +396,9 @@ def _status_of(app: typer.Typer, arguments: list[str] | None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except InterruptedRunError as error:
+        print(f"interrupted: {error}", file=sys.stderr)
+        return INTERRUPTED
     except typer.Abort:  # the same from an older typer
         returned = INTERRUPTED
     except Exception as error:
