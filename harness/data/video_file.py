@@ -24,6 +24,8 @@ Frame = NDArray[np.uint8]
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """How the names of images end, in small letters."""
+ORIENTATION, ON_THEIR_SIDE = 0x0112, (5, 6, 7, 8)
+"""The entry of Exif, and its values for images to be turned by a quarter"""
 NO_VIDEO = ("tty", "bin", "adf", "idf", "xbin")
 """FFmpeg's formats that draw any text as pictures of a terminal."""
 
@@ -87,31 +89,38 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 
 def _images(source: Path, files: list[Path]) -> FrameSource:
-    sizes = [_size(file) for file in files]
-    for file, size in zip(files, sizes, strict=True):
-        if size != sizes[0]:
-            raise InputError(
-                f"{file}: {size[0]}x{size[1]} (height x width), but {files[0].name} has "
-                f"{sizes[0][0]}x{sizes[0][1]}; the frames of a video have one size"
-            )
+    first = _size(files[0])
+    for file in files:
+        _check_size(file, _size(file), first)
     names = tuple(file.name for file in files)
-    return FrameSource(source, *sizes[0], names, None, len(files), lambda: map(_decoded_image, files))
+    return FrameSource(source, *first, names, None, len(files), lambda: _decoded_images(files, first))
 
 
 def _size(file: Path) -> tuple[int, int]:
-    """(H, W) as shown; of an image whose pixels are not read."""
+    """(H, W) as shown; pixels are not read, as they were for remarks that follow them in a png."""
     with _opened_image(file) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # orientations that lie on their side
+        told = "exif" in image.info or image.format != "PNG"
+        turned = told and image.getexif().get(ORIENTATION) in ON_THEIR_SIDE
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def _decoded_image(file: Path) -> Frame:
-    with _opened_image(file) as image:
-        try:
-            upright = ImageOps.exif_transpose(image)
-            return np.array(upright.convert("RGB")).transpose(2, 0, 1).copy()
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise _no_image(file, error) from None
+def _decoded_images(files: list[Path], size: tuple[int, int]) -> Iterator[Frame]:
+    for file in files:
+        with _opened_image(file) as image:
+            try:
+                pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            except (OSError, SyntaxError, ValueError, EOFError) as error:
+                raise _no_image(file, error) from None
+        _check_size(file, pixels.shape[:2], size)
+        yield pixels.transpose(2, 0, 1).copy()
+
+
+def _check_size(what: Path | str, found: tuple[int, ...], first: tuple[int, ...]) -> None:
+    if found != first:
+        raise InputError(
+            f"{what}: {found[0]}x{found[1]} (height x width), but the first frame has "
+            f"{first[0]}x{first[1]}; the frames of a video have one size"
+        )
 
 
 def _opened_image(file: Path) -> Image.Image:
@@ -171,12 +180,7 @@ def _decoded_video(path: Path) -> Iterator[Frame]:
             except av.error.FFmpegError as error:
                 raise InputError(f"{path}: frame {count}: cannot be decoded ({error.strerror})") from None
             size = size or pixels.shape
-            if pixels.shape != size:
-                found, wanted = (f"{shape[0]}x{shape[1]}" for shape in (pixels.shape, size))
-                raise InputError(
-                    f"{path}: frame {count}: {found} (height x width), but the first has {wanted}; "
-                    "the frames of a video have one size"
-                )
+            _check_size(f"{path}: frame {count}", pixels.shape, size)
             yield pixels.transpose(2, 0, 1).copy()
             count += 1
 
