@@ -37,7 +37,7 @@ SHORT, LONG = 100, 1000
 MOST = 1.3
 """The longer video's peak over the shorter one's, at most"""
 SQUARES = 4
-SMALL = {"hidden_dim": 64, "attention_heads": 4, "ffn_dim": 128, "num_queries": 10, "num_classes": 4}
+SMALL = {"hidden_dim": 16, "attention_heads": 2, "ffn_dim": 32, "num_queries": 10, "num_classes": 4}
 """With the backbone tiny; other backbones have the paper's sizes."""
 
 Line = tuple[str, str, str, bool]

@@ -26,7 +26,6 @@ from harness.memory import is_out_of_memory
 from harness.overlay import Label, Painter, Picture, PictureFolder, Pictures, PictureVideo
 from harness.stored_model import Classes, classes_of, stored_model
 from harness.track_writer import FRAMES, RESULTS, TrackWriter
-from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import VideoStream, results_of
 from model.ready import ReadyModel
@@ -113,11 +112,11 @@ def check_device(text: str) -> torch.device:
     return device
 
 
-def _model(request: Request) -> tuple[ClipModel, Classes]:
+def _model(request: Request) -> tuple[ReadyModel, Classes]:
     device = check_device(request.device)
     model = stored_model(request.weights)
     classes = classes_of(request.weights, model.config.num_classes, request.categories)
-    return model.to(device), classes
+    return ReadyModel(model.to(device)), classes
 
 
 def _clear(request: Request) -> None:
@@ -153,7 +152,7 @@ class _Run:
         self,
         request: Request,
         source: FrameSource,
-        model: ClipModel,
+        model: ReadyModel,
         classes: Classes,
         open_files: ExitStack,
         told: Callable[[int, int | None], None],
@@ -161,11 +160,10 @@ class _Run:
         self._request, self._source, self._classes, self._told = request, source, classes, told
         self._size = (source.height, source.width)
         settings = request.inference
-        made_ready = ReadyModel(model)
         self._stream = VideoStream(
-            made_ready, settings.window, settings.stride, settings.match_threshold, source.announced
+            model, settings.window, settings.stride, settings.match_threshold, source.announced
         )
-        self._at_once = made_ready.frames_at_once
+        self._at_once = model.frames_at_once
         self._tracks = TrackWriter(request.out)
         open_files.callback(self._tracks.close)
         self._painter, self._pictures = Painter(*self._size), None

@@ -49,7 +49,8 @@ def test_a_frame_at_a_time_gives_the_bytes_of_whole_videos(
     wanted = whole(model, frames, size, settings)
     assert length == 0 or wanted
 
-    stream, tracks = VideoStream(model, window, stride, settings.match_threshold), EncodedTracks(size)
+    stream = VideoStream(model, window, stride, settings.match_threshold, length)
+    tracks = EncodedTracks(size)
     for frame in frames:
         tracks.add(stream.push(frame[None]))
     tracks.add(stream.finish())
