@@ -61,6 +61,7 @@ EVALUATION_CODE = (
     "harness/data/splits.py",
     "harness/benchmark_json.py",
     "harness/clocks.py",
+    "harness/encoded_tracks.py",
     "harness/evaluation.py",
     "harness/flops.py",
     "harness/image_evaluation.py",
