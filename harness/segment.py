@@ -21,6 +21,7 @@ from harness.config import InferenceConfig
 from harness.data.clips import resize_frames
 from harness.data.rle import Rle
 from harness.data.video_file import FrameSource, open_frames
+from harness.devices import check_device
 from harness.encoded_tracks import batches, encoded_masks
 from harness.memory import is_out_of_memory
 from harness.overlay import Label, Painter, Picture, PictureFolder, Pictures, PictureVideo
@@ -99,17 +100,6 @@ def segment(request: Request, told: Callable[[int, int | None], None] = lambda d
             if is_out_of_memory(error):
                 raise _no_memory(request) from None
             raise
-
-
-def check_device(text: str) -> torch.device:
-    """``auto`` is a GPU if torch can use one; raises :class:`InputError` for a device that is not there."""
-    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text) is None:
-        raise InputError(f"--device: {text!r}: allowed: auto, cpu, cuda, cuda:<number>")
-    devices = torch.cuda.device_count()
-    device = torch.device(("cuda" if devices else "cpu") if text == "auto" else text)
-    if device.type == "cuda" and (device.index or 0) >= devices:
-        raise InputError(f"--device: {text!r}: this machine has {devices} CUDA devices that torch can use")
-    return device
 
 
 def _model(request: Request) -> tuple[ReadyModel, Classes]:

@@ -148,7 +148,7 @@ def evaluate_cell(
     for done, video in enumerate(dataset.videos, 1):
         voice.check()
         try:
-            results += _results(made_ready, dataset, video, config.inference)
+            results += video_results(made_ready, dataset, video, config.inference)
         except FloatingPointError as error:
             raise FloatingPointError(f"video {video.video_id}: {error}") from None
         voice.emit("video", done=done, of=len(dataset.videos))
@@ -171,10 +171,10 @@ def evaluate_cell(
     return percent
 
 
-def _results(
+def video_results(
     model: ReadyModel, dataset: VideoDataset, video: Video, settings: InferenceConfig
 ) -> list[dict[str, Any]]:
-    """The entries of one video; neither its frames nor its masks are ever in memory together."""
+    """The entries of one video in ``results.json``; neither frames nor masks are ever all in memory."""
     stream = VideoStream(model, settings.window, settings.stride, settings.match_threshold, video.length)
     tracks = EncodedTracks((video.height, video.width))
     for indices in batches(range(video.length), model.frames_at_once):

@@ -55,7 +55,9 @@ def bench(options: BenchOptions, told: Callable[[str], None]) -> Bench:
         raise InputError(f"--stride: {options.stride}: must not be above --window {options.window}")
     if options.precision not in ("float32", "bfloat16", "float16"):
         raise InputError(f"--precision: {options.precision!r}: allowed: float32, bfloat16, float16")
-    device = _device(options.device)
+    from harness.devices import check_device  # late: what was typed is checked before torch is loaded
+
+    device = str(check_device(options.device))
     if options.cuda_graphs and not device.startswith("cuda"):
         raise InputError(f"--cuda-graphs: on {device}: allowed: on CUDA devices")
     with tempfile.TemporaryDirectory() as work:
@@ -67,7 +69,8 @@ def _subject(
     options: BenchOptions, size: tuple[int, int], work: Path, told: Callable[[str], None]
 ) -> tuple[ModelConfig, Path, Path]:
     """Configuration, weights and data; what was not given is made in ``work``."""
-    from harness.bench.subject import model_of, write_videos, write_weights
+    from harness.bench.subject import write_videos, write_weights
+    from harness.stored_model import stored_model
 
     data = options.data
     if data is None:
@@ -75,11 +78,10 @@ def _subject(
         told(f"making {options.videos} videos of {options.length} frames, {options.size}")
         write_videos(data, size, options.length, options.videos)
     if options.weights is not None:
-        return model_of(options.weights), options.weights, data
-    config = ModelConfig.parse({"backbone": options.backbone, "encoder": options.encoder})
-    weights = work / "weights.safetensors"
-    write_weights(weights, config, data, options.split or "valid", options.window, options.kept)
-    return config, weights, data
+        return stored_model(options.weights).config, options.weights, data
+    weights, split = work / "weights.safetensors", options.split or "valid"
+    model = (options.backbone, options.encoder)
+    return write_weights(weights, *model, data, split, options.window, options.kept), weights, data
 
 
 def _jobs(
@@ -173,20 +175,3 @@ def _size(text: str) -> tuple[int, int]:
     if match is None:
         raise InputError(f"--size: {text!r}: allowed: HEIGHTxWIDTH in pixels, such as 360x640")
     return int(match[1]), int(match[2])
-
-
-def _device(asked: str) -> str:
-    import torch
-
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(asked)
-    except RuntimeError:
-        raise InputError(f"--device: {asked!r}: allowed: auto, cpu, cuda, cuda:1, ...") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device: {asked!r}: allowed: auto, cpu, cuda, cuda:1, ...")
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError(f"--device: {asked!r}: this machine has {count} CUDA devices that torch can use")
-    return asked

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from harness.bench.job import BenchJob
+from harness.config import InferenceConfig
 from harness.data.clips import resize_frames
 from harness.data.ytvis import Video, VideoDataset
-from harness.evaluation import encode_tracks, write_results
+from harness.evaluation import write_results
+from harness.stages import video_results
 from model.clip_model import ClipModel
 from model.inference import VideoResults, segment_tracks
 from model.published.inference import segment_video_as_published
@@ -32,6 +34,9 @@ class Runner(Protocol):
 
     def video(self, frames: Tensor, size: tuple[int, int]) -> VideoResults:
         """A video (L, 3, H0, W0), on the host, to full-size masks on the host."""
+
+    def entries(self, dataset: VideoDataset, video: Video) -> list[dict[str, Any]]:
+        """A video on disk to its entries in a result file."""
 
 
 class OurRunner:
@@ -50,6 +55,14 @@ class OurRunner:
     def video(self, frames: Tensor, size: tuple[int, int]) -> VideoResults:
         """See :class:`Runner`."""
         return segment_tracks(self.model, frames, self.job.window, self.job.stride, size)
+
+    def entries(self, dataset: VideoDataset, video: Video) -> list[dict[str, Any]]:
+        """See :class:`Runner`."""
+        job = self.job
+        settings = InferenceConfig(
+            window=job.window, stride=job.stride, short_side=job.short_side, max_long_side=None
+        )
+        return video_results(self.model, dataset, video, settings)
 
 
 class PublishedRunner:
@@ -74,7 +87,7 @@ class PublishedRunner:
 
 def runner_of(model: ClipModel, job: BenchJob) -> Runner:
     """The runner of the job's side."""
-    return (OurRunner if job.side == "ours" else PublishedRunner)(model, job)
+    return OurRunner(model, job) if job.side == "ours" else PublishedRunner(model, job)
 
 
 class Regions:
@@ -83,7 +96,7 @@ class Regions:
     def __init__(self, runner: Runner, dataset: VideoDataset, videos: Sequence[Video], job: BenchJob) -> None:
         self.runner, self.dataset, self.videos, self.job = runner, dataset, videos, job
         self.device = torch.device(job.device)
-        self.frames = [self._decoded(video) for video in videos]
+        self.frames = [decoded(dataset, video, job.short_side) for video in videos]
         self.clips = [frames[: job.window].to(self.device) for frames in self.frames]
 
     def lengths(self, region: str) -> list[int]:
@@ -104,19 +117,12 @@ class Regions:
         video = self.videos[place]
         return self.runner.video(self.frames[place], (video.height, video.width))
 
-    def _decoded(self, video: Video) -> Tensor:
-        frames = torch.from_numpy(self.dataset.frames(video, range(video.length)))
-        return resize_frames(frames, self.job.short_side)
-
     def _files(self, place: int) -> None:
-        video = self.videos[place]
-        found = self.runner.video(self._decoded(video), (video.height, video.width))
-        entries: list[dict[str, Any]] = encode_tracks(
-            video.video_id,
-            found.scores.tolist(),
-            [self.dataset.categories[label % len(self.dataset.categories)].id for label in found.labels],
-            found.masks.numpy(),
-            mask_index=found.tracks.tolist(),
-        )
+        entries = self.runner.entries(self.dataset, self.videos[place])
         with tempfile.TemporaryDirectory() as folder:
             write_results(Path(folder) / "results.json", entries)
+
+
+def decoded(dataset: VideoDataset, video: Video, short_side: int) -> Tensor:
+    """All frames of a video (L, 3, H0, W0) at inference size."""
+    return resize_frames(torch.from_numpy(dataset.frames(video, range(video.length))), short_side)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from harness.config import SyntheticConfig
+from harness.config import InferenceConfig, SyntheticConfig
 from harness.data.synthetic import write_dataset
 from harness.data.ytvis import load_dataset
 from model import build_model
-from model.checkpoint import read_weights, save_weights, weights_metadata
+from model.checkpoint import save_weights
 from model.config import ModelConfig
 from model.errors import InputError
-from model.implied_config import implied_config
+
+CLASSES_KEPT = 3.0
+SCORE_THRESHOLD = InferenceConfig().score_threshold
 
 
 def write_videos(folder: Path, size: tuple[int, int], length: int, videos: int) -> None:
@@ -35,28 +38,50 @@ def write_videos(folder: Path, size: tuple[int, int], length: int, videos: int) 
     )
 
 
-def model_of(weights: Path) -> ModelConfig:
-    """The configuration that a file of weights says, or that its entries imply."""
-    if not weights.is_file():
-        raise InputError(f"--weights: {weights}: no such file")
-    told = weights_metadata(weights).get("config") if weights.suffix == ".safetensors" else None
-    return implied_config(read_weights(weights).entries) if told is None else ModelConfig.parse(told)
+def write_weights(
+    path: Path, backbone: str, encoder: str, folder: Path, split: str, window: int, kept: int
+) -> ModelConfig:
+    """Untrained weights that keep as many queries and classes as trained ones may; returns their model.
 
-
-def write_weights(path: Path, config: ModelConfig, folder: Path, split: str, window: int, kept: int) -> None:
-    """Untrained weights whose "no object" is as likely as leaves ``kept`` queries of the first window.
-
-    How many are kept drives tracking, upsampling and encoding; trained models keep a few.
+    What is kept drives tracking, upsampling and encoding. So "no object" is made as likely as leaves ``kept``
+    queries of the first window, and classes are made as sure of themselves as leaves ``CLASSES_KEPT`` of them
+    above the threshold of results, on average over these queries.
     """
+    dataset = load_dataset(folder, split)
+    config = ModelConfig.parse(
+        {"backbone": backbone, "encoder": encoder, "num_classes": len(dataset.categories)}
+    )
     if kept >= config.num_queries:
         raise InputError(f"--kept: {kept}: allowed: less than the model's {config.num_queries} queries")
     torch.manual_seed(0)
     model = build_model(config).eval()
-    dataset = load_dataset(folder, split)
-    video = next(video for video in dataset.videos if video.length)
+    video = next((video for video in dataset.videos if video.length), None)
+    if video is None:
+        raise InputError(f"{dataset.annotation_file}: no video has a frame: nothing to time")
     frames = torch.from_numpy(dataset.frames(video, range(min(window, video.length))))
     with torch.inference_mode():
         logits = model(frames[None])["pred_logits"][0]
-        lead = (logits[:, :-1].max(1).values - logits[:, -1]).sort(descending=True).values
-        model.class_head.get_parameter("layers.1.bias")[-1] += (lead[kept - 1] + lead[kept]) / 2
+        factor = 1.0
+        while _classes_kept(factor * logits, kept) > CLASSES_KEPT:
+            factor *= 1.25
+        weight, bias = (model.class_head.get_parameter(f"layers.1.{name}") for name in ("weight", "bias"))
+        weight.mul_(factor)
+        bias.mul_(factor)
+        bias[-1] += _shift(factor * logits, kept)
     save_weights(model, path, {"config": config.model_dump(), "identity": "untrained"})
+    return config
+
+
+def _shift(logits: Tensor, kept: int) -> Tensor:
+    """What "no object" lacks (negative: has too much) for so many of the queries (Q, K+1) to be kept."""
+    lead = (logits[:, :-1].max(1).values - logits[:, -1]).sort(descending=True).values
+    return (lead[kept - 1] + lead[kept]) / 2
+
+
+def _classes_kept(logits: Tensor, kept: int) -> float:
+    """Classes above the threshold of results, on average over the queries that are kept."""
+    moved = logits.clone()
+    moved[:, -1] += _shift(logits, kept)
+    probabilities = moved.softmax(-1)
+    found = probabilities[probabilities.argmax(-1) != probabilities.shape[1] - 1]
+    return float((found[:, :-1] > SCORE_THRESHOLD).sum(1).float().mean())

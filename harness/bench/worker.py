@@ -62,6 +62,11 @@ def _prepared(job: BenchJob) -> Regions:
     load_weights(model, job.weights)
     model = model.to(job.device).eval()
     dataset = load_dataset(job.data, job.split)
+    if len(dataset.categories) != job.model.num_classes:
+        raise InputError(
+            f"{dataset.annotation_file}: {len(dataset.categories)} categories, but {job.weights} has "
+            f"{job.model.num_classes} classes"
+        )
     videos = [video for video in dataset.videos if video.length][: job.videos]
     if not videos:
         raise InputError(f"{dataset.annotation_file}: no video has a frame: nothing to time")
