@@ -166,13 +166,12 @@ class _Run:
 
     def to_the_end(self) -> Segmented:
         """All frames."""
-        resizing = self._request.inference.resizing()
         for batch in batches(self._source, self._at_once):
             frames = []
             for frame in batch:
                 if self._pictures is not None:
                     self._pending.append(self._painter.picture(frame))
-                frames.append(resize_frames(torch.from_numpy(frame)[None], **resizing))
+                frames.append(self._resized(torch.from_numpy(frame)))
             self._take(self._stream.push(torch.cat(frames)))
         self._take(self._stream.finish(), last=True)
         threshold = self._request.inference.score_threshold
@@ -182,6 +181,11 @@ class _Run:
         files = [self._request.out / FRAMES, self._request.out / RESULTS]
         files += [self._pictures.path] if self._pictures is not None else []
         return Segmented(self._stream.length, len(set(tracks)), count, tuple(files))
+
+    def _resized(self, frame: Tensor) -> Tensor:
+        """(3, H, W) to (1, 3, H0, W0), a channel at a time: large frames as floats are larger by far."""
+        resizing = self._request.inference.resizing()
+        return torch.cat([resize_frames(channel[None, None], **resizing) for channel in frame], 1)
 
     def _overlay(self) -> Pictures:
         out = self._request.out
