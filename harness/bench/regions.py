@@ -17,7 +17,7 @@ from harness.bench.job import BenchJob
 from harness.config import InferenceConfig
 from harness.data.clips import resize_frames
 from harness.data.ytvis import Video, VideoDataset
-from harness.evaluation import write_results
+from harness.evaluation import encode_tracks, write_results
 from harness.stages import video_results
 from model.clip_model import ClipModel
 from model.inference import VideoResults, segment_tracks
@@ -83,6 +83,12 @@ class PublishedRunner:
         return VideoResults(
             found["scores"], found["labels"], torch.arange(len(found["scores"])), found["masks"]
         )
+
+    def entries(self, dataset: VideoDataset, video: Video) -> list[dict[str, Any]]:
+        """See :class:`Runner`; one mask is encoded once for each class it is a result of."""
+        found = self.video(decoded(dataset, video, self.job.short_side), (video.height, video.width))
+        ids = [dataset.categories[label].id for label in found.labels.tolist()]
+        return encode_tracks(video.video_id, found.scores.tolist(), ids, found.masks.numpy())
 
 
 def runner_of(model: ClipModel, job: BenchJob) -> Runner:
