@@ -37,6 +37,7 @@ TRAINING_CODE = (
     "model/clip_model.py",
     "model/communication.py",
     "model/config.py",
+    "model/convolution.py",
     "model/decoder.py",
     "model/losses.py",
     "model/mask_head.py",
