@@ -57,10 +57,12 @@ TRAINING_CODE = (
 # What an AP or a FPS depends on besides the weights.
 EVALUATION_CODE = (
     "model/inference.py",
+    "model/ready.py",
     "model/tracking.py",
     "harness/data/benchmarks.py",
     "harness/data/splits.py",
     "harness/benchmark_json.py",
+    "harness/clocks.py",
     "harness/evaluation.py",
     "harness/flops.py",
     "harness/image_evaluation.py",

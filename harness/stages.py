@@ -34,6 +34,7 @@ from model.checkpoint import load_weights, weights_metadata
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import segment_tracks
+from model.ready import ReadyModel
 
 
 class Emit(Protocol):
@@ -142,13 +143,14 @@ def evaluate_cell(
     started = time.perf_counter()
     voice.emit("stage", name=f"evaluate T={config.inference.window}")
     results: list[dict[str, Any]] = []
+    made_ready = ReadyModel(model)
     for done, video in enumerate(dataset.videos, 1):
         voice.check()
         frames = torch.from_numpy(dataset.frames(video, range(video.length)))
         frames = resize_frames(frames, **config.inference.resizing())
         size = (video.height, video.width)
         try:
-            tracks = segment_tracks(model, frames, output_size=size, **config.inference.arguments())
+            tracks = segment_tracks(made_ready, frames, output_size=size, **config.inference.arguments())
         except FloatingPointError as error:
             raise FloatingPointError(f"video {video.video_id}: {error}") from None
         categories = [dataset.categories[label].id for label in tracks.labels.tolist()]

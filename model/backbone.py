@@ -9,7 +9,6 @@ Shapes
 
 from __future__ import annotations
 
-import copy
 from typing import NamedTuple
 
 import torch
@@ -100,14 +99,12 @@ class FoldedConv(nn.Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
-def fold_norms(backbone: nn.Module) -> nn.Module:
-    """A copy of the backbone for inference: no frozen norm is an operation of its own."""
-    copied = copy.deepcopy(backbone)
-    for module in list(copied.modules()):
+def fold_norms(backbone: nn.Module) -> None:
+    """Replace convolutions and frozen norms behind them by one operation, for inference."""
+    for module in list(backbone.modules()):
         for name, conv in list(module.named_children()):
             if isinstance(conv, ConvNorm) and isinstance(conv.norm, FrozenBatchNorm):
                 setattr(module, name, FoldedConv(conv, conv.norm))
-    return copied
 
 
 class BasicBlock(nn.Module):

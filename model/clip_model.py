@@ -8,15 +8,14 @@ Shapes
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from model.backbone import build_backbone, fold_norms
+from model.backbone import build_backbone
 from model.box_head import BoxHead
 from model.communication import Alone, Encoded, build_encoder
 from model.config import ModelConfig
@@ -33,32 +32,37 @@ class FrameFeatures:
     alone: Alone
     """The encoder's own: tokens and memory"""
     maps: tuple[Tensor, ...]
-    """For the spatial decoder: the third pyramid level (B, T, C, H', W') and the second (B, T, C, h, w),
-    adapted. Where frames never communicate its result, the mask features (B, T, C, h, w)."""
+    """Of the spatial decoder what it makes of the third pyramid level (B, T, C, H', W') and the second
+    (B, T, C, h, w). Where frames never communicate its result, the mask features (B, T, C, h, w)."""
     positions: Tensor
     """(B, N, C), the same on all frames of a clip"""
     padding: Tensor | None
     """(B, N), True outside the picture"""
     grid: tuple[int, int]
     """(H, W), N = H * W"""
+    spatial_decoder: SpatialDecoder | None
+    """What ``maps`` were made for; None where they are its result"""
 
     def part(self, start: int, stop: int) -> FrameFeatures:
         """The features of frames start..stop-1."""
         if (start, stop) == (0, self.alone.frames.shape[1]):
             return self
         alone = Alone(*(x[:, start:stop] for x in self.alone))
-        maps = tuple(x[:, start:stop] for x in self.maps)
-        return FrameFeatures(alone, maps, self.positions, self.padding, self.grid)
+        return replace(self, alone=alone, maps=tuple(x[:, start:stop] for x in self.maps))
 
     @staticmethod
     def joined(parts: Sequence[FrameFeatures]) -> FrameFeatures:
         """The features of clips that follow each other, as one."""
-        first = parts[0]
         if len(parts) == 1:
-            return first
-        frames, memory = (torch.cat(x, dim=1) for x in zip(*(part.alone for part in parts), strict=True))
+            return parts[0]
         maps = tuple(torch.cat(x, dim=1) for x in zip(*(part.maps for part in parts), strict=True))
-        return FrameFeatures(Alone(frames, memory), maps, first.positions, first.padding, first.grid)
+        return replace(parts[0], alone=joined_frames(parts), maps=maps)
+
+
+def joined_frames(parts: Sequence[FrameFeatures]) -> Alone:
+    """The encoder's own features of frames that follow each other."""
+    frames, memory = (torch.cat(x, dim=1) for x in zip(*(part.alone for part in parts), strict=True))
+    return Alone(frames, memory)
 
 
 class Detections(NamedTuple):
@@ -111,8 +115,16 @@ class ClipModel(nn.Module):
             raise ValueError(f"frames must be (B, T, 3, H0, W0), got {tuple(frames.shape)}")
         return self.clip(self.frame_features(frames, padding))
 
-    def frame_features(self, frames: Tensor, padding: Tensor | None = None) -> FrameFeatures:
-        """frames (B, T, 3, H0, W0) and padding (B, H0, W0) to features that know one frame each."""
+    def frame_features(
+        self,
+        frames: Tensor,
+        padding: Tensor | None = None,
+        spatial_decoder: SpatialDecoder | None = None,
+    ) -> FrameFeatures:
+        """frames (B, T, 3, H0, W0) and padding (B, H0, W0) to features that know one frame each.
+
+        ``spatial_decoder`` is one that stands in for the model's own.
+        """
         batch = frames.shape[0]
         pixels = frames.float() if self.backbone.pixels.order == "RGB" else frames.float().flip(2)
         x = (pixels - self.pixel_mean) / self.pixel_std
@@ -131,19 +143,18 @@ class ClipModel(nn.Module):
         key_padding = None if padding is None else outside.flatten(1)
 
         alone = self.encoder.alone(projected.flatten(3).transpose(2, 3), positions, key_padding)
-        maps: tuple[Tensor, ...] = (
-            self.spatial_decoder.adapter16(level16),
-            self.spatial_decoder.adapter8(level8),
-        )
+        decoder = spatial_decoder or self.spatial_decoder
+        maps = decoder.lateral(level16, level8)
         if not self.encoder.communicates:
-            maps = (self.spatial_decoder(_as_map(alone.frames, grid), *maps),)
+            maps = (decoder(_as_map(alone.frames, grid), *maps),)
         maps = tuple(x.unflatten(0, (batch, -1)) for x in maps)
-        return FrameFeatures(alone, maps, positions, key_padding, grid)
+        unfinished = decoder if self.encoder.communicates else None
+        return FrameFeatures(alone, maps, positions, key_padding, grid, unfinished)
 
     def clip(self, features: FrameFeatures) -> dict[str, Any]:
         """Frame features of clips to the instances of every decoder layer; shapes as in :meth:`forward`."""
         encoded, outputs = self._decoded(features)
-        mask_features = self._mask_features(encoded.frames, features.maps, features.grid)
+        mask_features = _mask_features(encoded.frames, features)
         predictions = [
             {
                 "pred_logits": self.class_head(x),
@@ -164,45 +175,32 @@ class ClipModel(nn.Module):
         A query is kept when its best class is not "no object"; no other one gets masks. The spatial decoder
         sees a part at a time: it needs the most memory, and knows nothing of time.
         """
-        frames, memory = (torch.cat(x, dim=1) for x in zip(*(part.alone for part in parts), strict=True))
-        first = parts[0]
-        clip = FrameFeatures(Alone(frames, memory), (), first.positions, first.padding, first.grid)
-        encoded, outputs = self._decoded(clip)
+        encoded, outputs = self._decoded(replace(parts[0], alone=joined_frames(parts), maps=()))
         probabilities = self.class_head(outputs[-1][0]).softmax(-1)
         kept = probabilities.argmax(-1) != self.config.num_classes
         weights = self.mask_weight_head(outputs[-1][:, kept])
         lengths = [part.alone.frames.shape[1] for part in parts]
         masks = [
-            dynamic_masks(self._mask_features(own, part.maps, part.grid), weights)[0]
+            dynamic_masks(_mask_features(own, part), weights)[0]
             for own, part in zip(encoded.frames.split(lengths, dim=1), parts, strict=True)
         ]
         logits = torch.cat(masks, dim=1)
         finite = probabilities.isfinite().all() & logits.isfinite().all()
         return Detections(probabilities[kept], logits, finite)
 
-    def ready(self) -> ClipModel:
-        """This model in evaluation mode, made ready to segment videos: frozen norms are folded away.
-
-        It shares all weights but the backbone's; training this one afterwards leaves that one half old.
-        """
-        ready = copy.copy(self)
-        ready._modules = dict(self._modules)
-        ready.training = False
-        for name, module in self.named_children():
-            ready._modules[name] = fold_norms(module) if name == "backbone" else copy.copy(module)
-        return ready.eval()
-
     def _decoded(self, features: FrameFeatures) -> tuple[Encoded, list[Tensor]]:
         """What the encoder makes of clips, and the output (B, Q, C) of each decoder layer."""
         encoded = self.encoder.together(features.alone, features.positions, features.padding)
         return encoded, self.decoder(encoded, features.positions, features.padding)
 
-    def _mask_features(self, frames: Tensor, maps: tuple[Tensor, ...], grid: tuple[int, int]) -> Tensor:
-        """Encoded frames (B, T, N, C) and the maps of their features to mask features (B, T, C, h, w)."""
-        if not self.encoder.communicates:
-            return maps[0]
-        x: Tensor = self.spatial_decoder(_as_map(frames, grid), *(x.flatten(0, 1) for x in maps))
-        return x.unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
+
+def _mask_features(encoded: Tensor, features: FrameFeatures) -> Tensor:
+    """Encoded frames (B, T, N, C) and what else their features hold to mask features (B, T, C, h, w)."""
+    if features.spatial_decoder is None:
+        return features.maps[0]
+    maps = (x.flatten(0, 1) for x in features.maps)
+    x: Tensor = features.spatial_decoder(_as_map(encoded, features.grid), *maps)
+    return x.unflatten(0, encoded.shape[:2])  # type: ignore[no-any-return]
 
 
 def _as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -17,13 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.clip_model import ClipModel, FrameFeatures
+from model.ready import ReadyModel, ready
 from model.tracking import ClipTracker, FrameMasks
 
-FRAMES_AT_ONCE = {"cpu": 1}
-"""Frames that go through the backbone and the spatial decoder together, by kind of device. On a CPU one
-frame's maps stay in memory that the process has; larger ones are asked of the system each time, which costs
-more than it saves (docs/performance.md)."""
-OTHERWISE_AT_ONCE = 5
 PIXELS_AT_ONCE = 4_000_000
 """Full-size logits that exist together"""
 
@@ -49,14 +45,24 @@ class VideoStream:
     later window may cover. Each frame goes through the backbone once.
     """
 
-    def __init__(self, model: ClipModel, window: int, stride: int, match_threshold: float = 0.05) -> None:
-        """The model runs in evaluation mode, as it is now, and keeps the mode it has."""
+    def __init__(
+        self,
+        model: ClipModel | ReadyModel,
+        window: int,
+        stride: int,
+        match_threshold: float = 0.05,
+        length: int | None = None,
+    ) -> None:
+        """The model is taken as it is now; a copy of it runs in evaluation mode.
+
+        A :class:`model.ready.ReadyModel` saves copying it for each video. ``length`` is L where it is known:
+        a video of one window needs nothing that windows share.
+        """
         if window < 1 or stride < 1:
             raise ValueError(f"window {window} and stride {stride} must be at least 1")
-        with torch.inference_mode():
-            self._model = model.ready()
-        self._device = next(model.parameters()).device
-        self._at_once = FRAMES_AT_ONCE.get(self._device.type, OTHERWISE_AT_ONCE)
+        self._model = ready(model)
+        one_window = length is not None and length <= window
+        self._windows_a_frame = 1 if one_window else window / stride
         self._window, self._stride = window, stride
         self._tracker = ClipTracker(model.config.num_classes, match_threshold)
         self._features: deque[tuple[range, FrameFeatures]] = deque()
@@ -83,8 +89,8 @@ class VideoStream:
             FloatingPointError: the model's outputs are not finite.
         """
         final = []
-        for part in frames.split(self._at_once):
-            features = self._model.frame_features(part[None].to(self._device))
+        for part in frames.split(self._model.frames_at_once):
+            features = self._model.frame_features(part, self._windows_a_frame)
             seen = range(self.length, self.length + len(part))
             self._features.append((seen, features))
             self.length = seen.stop
@@ -109,8 +115,6 @@ class VideoStream:
             start, stop = max(seen.start, span.start), min(seen.stop, span.stop)
             if start < stop:
                 parts.append(features.part(start - seen.start, stop - seen.start))
-        if self._at_once > 1:
-            parts = [FrameFeatures.joined(parts)]
         classes, masks, finite = self._model.detect(parts)
         # Outputs that are no numbers would be no results: an AP of 0 that nobody measured.
         if not bool(finite):
@@ -140,7 +144,7 @@ class VideoResults:
 
 
 def segment_tracks(
-    model: ClipModel,
+    model: ClipModel | ReadyModel,
     frames: Tensor,
     window: int,
     stride: int,
@@ -149,7 +153,7 @@ def segment_tracks(
     score_threshold: float = 0.01,
 ) -> VideoResults:
     """As :func:`segment_video`, with the masks of each track once; all on the CPU."""
-    stream = VideoStream(model, window, stride, match_threshold)
+    stream = VideoStream(model, window, stride, match_threshold, len(frames))
     final = stream.push(frames) + stream.finish()
     scores, labels, tracks = results_of(stream.class_probs(), score_threshold)
     found = tracks.unique().tolist()
@@ -164,7 +168,7 @@ def segment_tracks(
 
 
 def segment_video(
-    model: ClipModel,
+    model: ClipModel | ReadyModel,
     frames: Tensor,
     window: int,
     stride: int,
@@ -175,7 +179,7 @@ def segment_video(
     """Tracks of a whole video.
 
     Args:
-        model: a clip model; it runs in evaluation mode and keeps the mode it had.
+        model: a clip model, whose copy runs in evaluation mode, or one that was made ready.
         frames: (L, 3, H0, W0) RGB in 0..255, on any device.
         window, stride: T and S.
         output_size: (H', W') of the masks.

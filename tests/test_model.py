@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from model import InputError, ModelConfig, build_model
 from model.backbone import build_backbone
@@ -20,6 +23,7 @@ from model.clip_model import ClipModel
 from model.communication import ENCODERS, Alone, Communication, Encoded, build_encoder, without_memory
 from model.config import encoder_names
 from model.inference import segment_video
+from model.mask_head import DoubledConv, SharedSpatialDecoder
 from model.positions import sine_positions
 
 ROOT = Path(__file__).parents[1]
@@ -388,3 +392,29 @@ def test_configuring_does_not_import_torch() -> None:
     code = "import sys, model; model.ModelConfig(encoder='ifc'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# --------------------------------------------------------------------------- what windows share
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 1), st.integers(0, 1), st.integers(1, 2))
+@torch.no_grad()
+def test_a_doubled_maps_convolution_is_computed_from_the_small_one(
+    height: int, width: int, odd_height: int, odd_width: int, count: int
+) -> None:
+    torch.manual_seed(0)
+    size = torch.Size((2 * height - odd_height, 2 * width - odd_width))
+    x, weight = torch.randn(count, 3, height, width), torch.randn(5, 3, 3, 3)
+    wanted = F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, padding=1)
+    torch.testing.assert_close(DoubledConv(weight)(x, size), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (50, 75), (16, 16), (17, 100)])
+@torch.no_grad()
+def test_the_shared_spatial_decoder_is_the_spatial_decoder(height: int, width: int) -> None:
+    model = tiny()
+    shared = SharedSpatialDecoder(model.spatial_decoder)
+    frames = video(1, 2, 3, height, width)
+    one, other = (model.clip(model.frame_features(frames, spatial_decoder=d)) for d in (None, shared))
+    torch.testing.assert_close(one["pred_masks"], other["pred_masks"], rtol=1e-4, atol=1e-5)

@@ -20,7 +20,7 @@ from model.positions import sine_positions
 
 
 class ExplicitAttention(nn.Module):
-    """Attention as ``torch.nn.MultiheadAttention`` has it: weights are written out, and averaged."""
+    """Attention as ``torch.nn.MultiheadAttention`` has it by default: weights written out, and averaged."""
 
     def __init__(self, own: Attention) -> None:
         super().__init__()
