@@ -62,7 +62,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--frames", type=int, default=own.frames)
     parser.add_argument("--clips", type=int, default=own.clips)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--free-memory", dest="keep_freed", action="store_false", help="as the C library does")
+    parser.add_argument(
+        "--free-memory", dest="keep_freed", action="store_false", help="as the C library does"
+    )
     lines = measure(Setting(**vars(parser.parse_args(arguments))))
     shown = [(what, found, target, "met" if met else "MISSED") for what, found, target, met in lines]
     here, commit = machine(), git_state()["git_commit"]

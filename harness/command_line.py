@@ -14,7 +14,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from harness.bench_command import bench
 from harness.convert_command import convert_weights
+from harness.memory_command import memory
 from harness.segment_command import InterruptedRunError, segment
 from model.errors import InputError
 
@@ -71,6 +73,10 @@ StepSeconds = Annotated[
 EvaluationSeconds = Annotated[
     float | None, typer.Option(help="With --dry-run: seconds of an evaluated cell, for the estimate.")
 ]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option(help="Let each process have so much memory of its device, such as 16GB or 32GiB."),
+]
 Probe = Annotated[
     bool, typer.Option("--probe", help="With --dry-run: time some steps of what is left, on this machine.")
 ]
@@ -97,6 +103,7 @@ def run_sweep(
     timeout: Timeout = None,
     silence: Silence = "30m",
     log: Log = None,
+    memory_budget: MemoryBudget = None,
     report_only: ReportOnly = False,
     step_seconds: StepSeconds = None,
     evaluation_seconds: EvaluationSeconds = None,
@@ -108,6 +115,7 @@ def run_sweep(
     """
     from harness.engine.plan import Options, make_plan
     from harness.engine.timings import CostOptions
+    from harness.memory_budget import parse_memory
     from harness.report.claimed import check_claims
     from harness.report.sweep_report import report_plan, table_spec
 
@@ -134,6 +142,7 @@ def run_sweep(
         executor=executor,
         resources=resources,
         log=log,
+        memory_budget=None if memory_budget is None else parse_memory(memory_budget),
     )
     plan = make_plan(options, lacking=dry_run)
     check_claims(table_spec(plan), str(sweep))
@@ -300,42 +309,6 @@ def archive(
         print(f"{source.name}: {count} rows in {target}")
 
 
-def bench(
-    weights: Annotated[Path | None, typer.Option(help="Trained weights; by default untrained ones.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Videos to time on; by default embedded ones.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of --data; by default valid.")] = None,
-    encoder: Annotated[str, typer.Option(help="Without --weights: no_comm, full_thw, ...")] = "ifc",
-    backbone: Annotated[str, typer.Option(help="Without --weights: resnet50, tiny, ...")] = "resnet50",
-    size: Annotated[str, typer.Option(help="Frames; of --data only the short side counts.")] = "360x640",
-    length: Annotated[int, typer.Option(min=1, help="Frames of an embedded video.")] = 36,
-    videos: Annotated[int, typer.Option(min=1, help="How many videos.")] = 1,
-    window: Annotated[int, typer.Option(min=1, help="T, frames of a window.")] = 5,
-    stride: Annotated[int, typer.Option(min=1, help="S, frames between windows.")] = 1,
-    kept: Annotated[int, typer.Option(min=1, help="Queries that untrained weights keep.")] = 10,
-    region: Annotated[str, typer.Option(help="What is timed, with commas.")] = "model,video,e2e",
-    passes: Annotated[int, typer.Option(min=1, help="Timed passes, at least.")] = 5,
-    min_seconds: Annotated[float, typer.Option(min=0, help="Seconds of timed passes, at least.")] = 10.0,
-    against: Annotated[str | None, typer.Option(help="published-ops: side by side with these.")] = None,
-    device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch's own.")] = None,
-    precision: Annotated[str, typer.Option(help="float32, or autocast to bfloat16 or float16.")] = "float32",
-    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile; see warm-up.")] = False,
-    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Compiled and replayed.")] = False,
-    to_json: Annotated[Path | None, typer.Option("--json", help="Every pass, as json.")] = None,
-) -> None:
-    """Frames per second by the protocol of docs/fps.md, in fresh processes that take turns."""
-    typed = dict(locals())
-    from harness.bench import command
-
-    found = command.bench(
-        command.BenchOptions(**{name: value for name, value in typed.items() if name != "to_json"}),
-        lambda line: print(line, file=sys.stderr),
-    )
-    print(command.bench_table(found), "", *command.remarks(found), sep="\n")
-    if to_json is not None:
-        to_json.write_text(command.bench_json(found), encoding="utf-8")
-
-
 def sweep_command(arguments: list[str] | None = None) -> None:
     """Entry point of ``run_sweep.py``."""
     app = _app()
@@ -355,6 +328,7 @@ def harness_command(arguments: list[str] | None = None) -> None:
     app.command("archive")(archive)
     app.command("bench")(bench)
     app.command("segment")(segment)
+    app.command("memory")(memory)
     sys.exit(_status_of(app, arguments))
 
 

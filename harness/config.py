@@ -186,6 +186,10 @@ class FlopsConfig(Closed):
         return int(height), int(width)
 
 
+class ClipConfig(FlopsConfig):
+    """What ``measure: [model]`` times: a clip of ``inference.window`` frames of this size."""
+
+
 class TrialConfig(Closed):
     """One cell of a table: everything that can change its number, but for seed, code and data bytes."""
 
@@ -195,6 +199,7 @@ class TrialConfig(Closed):
     inference: InferenceConfig = InferenceConfig()
     speed: SpeedConfig = SpeedConfig()
     flops: FlopsConfig = FlopsConfig()
+    clip: ClipConfig = ClipConfig()
 
     @model_validator(mode="before")
     @classmethod

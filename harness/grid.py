@@ -19,7 +19,7 @@ from harness.sweep_file import ScaleFile, SweepFile
 from model.config import first_problem
 from model.errors import InputError
 
-EVALUATION_SECTIONS = ("inference", "speed", "flops")
+EVALUATION_SECTIONS = ("inference", "speed", "flops", "clip")
 """Sections of a configuration that no training depends on."""
 NO_RESULT_DEPENDS_ON = {"train": ("threads", "checkpoint_every")}
 """Where and how often, not what"""

@@ -15,10 +15,12 @@ from harness.provenance import PACKAGES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 Row = dict[str, Any]
 
 METRIC_COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb", "flops_g")
+MODEL_COLUMNS = ("model_fps", "encoder_ms", "model_memory_gb")
+"""Metrics of the model region alone"""
 IDENTITY_COLUMNS = {
     "schema_version": "int64",
     **dict.fromkeys(("sweep", "scale", "trial", "cell", "status", "error"), "string"),
@@ -40,6 +42,9 @@ RESULT_COLUMNS = {
     **dict.fromkeys(("results", "scored_videos", "timed_frames", "kept_tracks", "multiply_adds"), "int64"),
     "fps_passes": "float64 list",
     "peak_memory_kind": "string",
+    **dict.fromkeys((*MODEL_COLUMNS, "memory_budget_gb", "train_memory_budget_gb"), "float64"),
+    **dict.fromkeys(("frame_tokens", "model_passes"), "int64"),
+    **dict.fromkeys(("model_memory_kind", "model_timed"), "string"),
     **dict.fromkeys(("host", "executor", "log_tail"), "string"),
     **dict.fromkeys(("attempt", "train_processes"), "int64"),
     "trial_peak_memory_gb": "float64",
@@ -98,7 +103,13 @@ def _from_version_2(row: Row) -> Row:
     return {**row, **dict.fromkeys((*texts, *numbers)), "schema_version": 3}
 
 
-UPGRADES: dict[int, Callable[[Row], Row]] = {1: _from_version_1, 2: _from_version_2}
+def _from_version_3(row: Row) -> Row:
+    """No run had a memory budget, and the model region was not timed alone."""
+    new = (*MODEL_COLUMNS, "memory_budget_gb", "train_memory_budget_gb", "frame_tokens", "model_passes")
+    return {**row, **dict.fromkeys((*new, "model_memory_kind", "model_timed")), "schema_version": 4}
+
+
+UPGRADES: dict[int, Callable[[Row], Row]] = {1: _from_version_1, 2: _from_version_2, 3: _from_version_3}
 
 
 def _annotation(key: str) -> Any:

@@ -26,6 +26,8 @@ from harness.flops import count_encoder
 from harness.image_evaluation import evaluate_images
 from harness.loggers import Loggers, training_scalars
 from harness.memory import peak_memory
+from harness.memory_budget import refuse_training
+from harness.model_speed import time_model
 from harness.provenance import determinism, git_state, gpu_driver, machine, now, packages
 from harness.record_file import read_record, write_record
 from harness.speed import time_videos
@@ -62,6 +64,7 @@ def train_model(
     loggers: Loggers,
     voice: Voice,
     stop: Callable[[], bool],
+    memory_budget: int | None = None,
 ) -> ClipModel:
     """Train, or go on with it; at the end ``trial.json`` tells how it went.
 
@@ -83,6 +86,8 @@ def train_model(
     if first:
         voice.emit("stage", name="train")
     dataset = load_training(data, config.data)
+    if memory_budget is not None:
+        refuse_training(config, dataset, device, memory_budget, processes.count)
     processes.join(device)
     told = progress if first else lambda step: None
     model = train(config, seed, dataset, folder, trial, device, told, initial_weights, stop, processes)
@@ -103,6 +108,7 @@ def train_model(
         "train_processes": processes.count,
         "trial_peak_memory_gb": peak,
         "trial_peak_memory_kind": kind,
+        "memory_budget_gb": None if memory_budget is None else memory_budget / 1e9,
         "data_checksum": dataset.checksum(),
         "initial_weights": None if initial_weights is None else str(initial_weights),
         "start": weights_metadata(folder / WEIGHTS).get("start"),
@@ -211,6 +217,18 @@ def count(config: TrialConfig, folder: Path, voice: Voice) -> None:
     multiply_adds = count_encoder(config.model, config.flops.size, window)
     record = {"flops_g": multiply_adds / 1e9, "multiply_adds": multiply_adds}
     write_record(folder / "flops.json", {**record, "counted": now(), **conditions(torch.device("cpu"))})
+
+
+def time_model_cell(
+    config: TrialConfig, folder: Path, device: torch.device, budget: int | None, voice: Voice
+) -> None:
+    """The model region alone, untrained, by :mod:`harness.model_speed`: no data is read."""
+    window = config.inference.window
+    voice.emit("stage", name=f"time the model T={window} {config.clip.resolution}")
+    found = time_model(config, device, budget, voice.check)
+    write_record(
+        folder / "model.json", {**dataclasses.asdict(found), "model_timed": now(), **conditions(device)}
+    )
 
 
 def record_loggers(path: Path, states: dict[str, str]) -> None:

@@ -58,6 +58,8 @@ class Identities:
     evaluation_code: str
     initial_weights: Mapping[str, str] = field(default_factory=dict)
     """Stem of a weights file (:func:`initial_stem`) -> checksum of its bytes"""
+    memory_budget: int | None = None
+    """Bytes that a process may have: part of what an evaluation is, not of what a training gives"""
 
 
 def expand(
@@ -130,7 +132,9 @@ def is_evaluation_key(key: str) -> bool:
 
 
 def _trial(key: str, seed: int, points: list[Point], identities: Identities) -> Trial:
-    end = _list_end(identities.valid_data, identities.evaluation_code)
+    # Without a budget a cell has the identity that it had before there were any.
+    budget = () if identities.memory_budget is None else (f"memory {identities.memory_budget}",)
+    end = _list_end(identities.valid_data, identities.evaluation_code, *budget)
     cells = (
         Cell(point.config, point.varied, _hash(f'["{key}",{point.evaluation},{end}')) for point in points
     )

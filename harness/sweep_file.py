@@ -16,8 +16,20 @@ from model.config import first_problem
 from model.errors import InputError
 
 SCALES = Path(__file__).resolve().parent.parent / "sweeps" / "scales"
-Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb", "flops_g"]
-Measure = Literal["ap", "speed", "flops"]
+Metric = Literal[
+    "AP",
+    "AP50",
+    "AP75",
+    "AR1",
+    "AR10",
+    "fps",
+    "peak_memory_gb",
+    "flops_g",
+    "model_fps",
+    "encoder_ms",
+    "model_memory_gb",
+]
+Measure = Literal["ap", "speed", "flops", "model"]
 # YAML has lists; the files' types are strict otherwise.
 Seeds = int | Annotated[tuple[int, ...], Field(strict=False)]
 Keys = Annotated[
@@ -145,6 +157,8 @@ class SweepFile(Closed):
     paper: str | None = None
     """Key of the paper's numbers in ``harness/paper.yaml``."""
     paper_std: str | None = None
+    growth: str | None = None
+    """Key of ``harness/paper.yaml`` whose ``complexity`` stands beside fitted exponents of growth."""
     margins: dict[str, Amount] = Field({})
     """Metric -> how far a mean may be from the paper's and still count as equal."""
     claims: tuple[Claim, ...] = Field((), strict=False)

@@ -25,6 +25,7 @@ Files, each written whole or not at all::
     cells/<cell>/results.json  predictions in the benchmark's format
     cells/<cell>/metrics.json  AP and its conditions
     cells/<cell>/speed.json    FPS and its conditions
+    cells/<cell>/model.json    speed and memory of the untrained model alone (needs no data either)
     cells/<cell>/flops.json    multiply-adds of the encoder (needs no training and no data)
     logs/<logger>/             of optional loggers
 """
@@ -50,6 +51,7 @@ from harness.data.splits import load_scored
 from harness.distributed import Processes
 from harness.loggers import LoggerName, open_loggers
 from harness.memory import is_out_of_memory, peak_memory
+from harness.memory_budget import ESTIMATED, OverBudgetError, cap_device, refuse_cell
 from harness.provenance import code_versions
 from harness.record_file import read_training
 from harness.stages import (
@@ -60,6 +62,7 @@ from harness.stages import (
     load_trained,
     record_loggers,
     time_cell,
+    time_model_cell,
     train_model,
 )
 from harness.train import TrialInterruptedError
@@ -80,7 +83,7 @@ class CellJob(Closed):
 class Job(Closed):
     """What one process is to do."""
 
-    stage: Literal["train_evaluate", "time", "count"]
+    stage: Literal["train_evaluate", "time", "count", "model"]
     trial: str
     seed: int
     folder: Path
@@ -93,6 +96,8 @@ class Job(Closed):
     threads: int | None
     log: tuple[LoggerName, ...] = ()
     """Loggers of the training and of its AP"""
+    memory_budget: int | None = None
+    """Bytes of its device that this process may have"""
     code: tuple[str, str] | None = None
     """Versions of the code for training and evaluation that the identities stand for"""
 
@@ -135,6 +140,13 @@ def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest)
             count(cell.config, job.folder / "cells" / cell.key, voice)
             emit("cell", cell=cell.key)
         return
+    if job.memory_budget is not None:
+        cap_device(device, job.memory_budget)
+    if job.stage == "model":
+        for cell in job.cells:
+            time_model_cell(cell.config, job.folder / "cells" / cell.key, device, job.memory_budget, voice)
+            emit("cell", cell=cell.key)
+        return
     valid = load_scored(job.data, job.config.data)
     first = processes.rank == 0
     log = job.log if job.stage == "train_evaluate" and first else ()
@@ -144,11 +156,15 @@ def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest)
             identity = (job.trial, job.seed, job.config)
             start = (job.data, job.initial_weights)
             asked = lambda: stop.asked  # noqa: E731
-            model = train_model(identity, start, job.folder, device, processes, loggers, voice, asked)
+            model = train_model(
+                identity, start, job.folder, device, processes, loggers, voice, asked, job.memory_budget
+            )
         else:
             model = load_trained(job.trial, job.config, job.folder, device)
         for cell in job.cells if first else ():
             stop.check()
+            if job.memory_budget is not None:
+                refuse_cell(cell.config, valid, device, job.memory_budget)
             folder = job.folder / "cells" / cell.key
             if job.stage == "train_evaluate":
                 percent = evaluate_cell(model, valid, cell.config, folder, device, voice)
@@ -213,6 +229,8 @@ def _end_with_engine(launcher: int | None) -> None:
 def _failure(error: Exception, device: torch.device) -> dict[str, Any]:
     """What the engine is told of a failure, in one line and its numbers."""
     peak, peak_kind = peak_memory(device)
+    if isinstance(error, OverBudgetError):
+        peak, peak_kind = error.peak_memory_gb, ESTIMATED
     return {
         "error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500],
         "kind": "oom" if is_out_of_memory(error) else "failed",

@@ -134,6 +134,16 @@ def _resized(
     return frames, _resize_masks(masks, (frames.shape[-2], frames.shape[-1]))
 
 
+def resized_size(
+    height: int, width: int, short_side: int, max_long_side: int | None = None
+) -> tuple[int, int]:
+    """(H, W) of a frame that :func:`resize_frames` has resized."""
+    scale = short_side / min(height, width)
+    if max_long_side is not None:
+        scale = min(scale, max_long_side / max(height, width))
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
 def resize_frames(frames: Tensor, short_side: int, max_long_side: int | None = None) -> Tensor:
     """(T, 3, H, W) uint8 to the size whose shorter side is ``short_side``, bilinear with antialiasing.
 
@@ -141,10 +151,7 @@ def resize_frames(frames: Tensor, short_side: int, max_long_side: int | None = N
     ratio is kept in any case.
     """
     height, width = frames.shape[-2:]
-    scale = short_side / min(height, width)
-    if max_long_side is not None:
-        scale = min(scale, max_long_side / max(height, width))
-    size = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
+    size = resized_size(height, width, short_side, max_long_side)
     if size == (height, width):
         return frames
     if not len(frames):

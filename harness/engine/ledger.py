@@ -129,7 +129,7 @@ class Ledger(CellStates[Plan]):
             return found
         trained = self.plan.training(trial) or {}
         found |= {name: trained[name] for name in TRAINING_COLUMNS if name in trained}
-        found |= {f"train_{name}": trained.get(name) for name in ("hardware", "threads")}
+        found |= {f"train_{name}": trained.get(name) for name in ("hardware", "threads", "memory_budget_gb")}
         return found | spent(attempts_of(self.plan.trial_folder(trial)))
 
     def _write_row(self, trial: Trial, cell: Cell, status: str, found: dict[str, Any]) -> None:
@@ -159,6 +159,7 @@ class Ledger(CellStates[Plan]):
             "code_version": "-".join(code_versions()),
             "host": owner.get("host"),
             "executor": owner.get("executor"),
+            "memory_budget_gb": None if plan.memory_budget is None else plan.memory_budget / 1e9,
             "attempt": attempts[-1].number if attempts else None,
             **dict(sorted(found.items())),
             "finished": now(),

@@ -62,6 +62,8 @@ class Manifest(_Record):
     device: str
     seeds: str | None = None
     """What ``--seeds`` said"""
+    memory_budget: int | None = None
+    """Bytes that a process may have"""
     code: dict[str, str] = Field(default={})
     measure: tuple[str, ...]
     trials: tuple[ManifestTrial, ...]
@@ -101,6 +103,11 @@ class PlannedFiles(TrialFiles):
         """What the sweep measures."""
         return cast(Sequence[Measure], self.manifest.measure)
 
+    @property
+    def memory_budget(self) -> int | None:
+        """Bytes that a process may have."""
+        return self.manifest.memory_budget
+
 
 def manifest(plan: Plan) -> dict[str, Any]:
     """What ``_plan.json`` holds of a plan; folders found through environment variables are spelled out."""
@@ -121,6 +128,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "weights": None if weights is None else str(weights),
         "device": options.device,
         "seeds": options.seeds,
+        **({} if options.memory_budget is None else {"memory_budget": options.memory_budget}),
         "code": dict(zip(("training", "evaluation"), code_versions(), strict=True)),
         "measure": list(plan.sweep.measure),
         "trials": [_trial(trial, keys, plan.sweep.varied_keys()) for trial in plan.trials],

@@ -19,7 +19,9 @@ from harness.engine.states import FAILURES
 from harness.engine.trial_files import Stage, TrialFiles
 from harness.grid import Grid
 from harness.loggers import check_installed, check_names
+from harness.memory_budget import spelled
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
+from harness.row_schema import MODEL_COLUMNS
 from harness.sweep import Cell, Identities, Trial, seeds_of, trials_of
 from harness.sweep_file import (
     Measure,
@@ -34,6 +36,13 @@ from model.errors import InputError
 
 EXECUTORS = ("local", "slurm", "ray")
 MOST_SEEDS = 10_000
+NEEDED = {
+    "fps": "speed",
+    "peak_memory_gb": "speed",
+    "flops_g": "flops",
+    **dict.fromkeys(MODEL_COLUMNS, "model"),
+}
+"""Metric -> the measure that finds it; all others are found by scoring"""
 TAKEN = ("trials", "datasets", "runners", "probes", "reference")
 """Names of our own in the results folder"""
 
@@ -73,6 +82,8 @@ class Options:
     """What the executor's scheduler is asked for, such as ``partition=gpu,time=1440``"""
     log: str | None = None
     """Loggers, such as ``tensorboard,wandb``"""
+    memory_budget: int | None = None
+    """Bytes of its device that each process may have; None: all"""
 
     def retried(self) -> frozenset[str]:
         """The failures to try again; raises :class:`InputError` for a name that is none."""
@@ -116,11 +127,17 @@ class Plan(TrialFiles):
         return frozenset(self.sweep.varied_keys())
 
     @property
+    def memory_budget(self) -> int | None:
+        """Bytes of its device that each process may have."""
+        return self.options.memory_budget
+
+    @property
     def folder_name(self) -> str:
-        """Scale and, where a real folder is used, data and split."""
-        if self.source.folder is None:
-            return self.scale.name
-        return f"{self.scale.name}-{self.source.name}-{self.source.config.valid}"
+        """Scale; data and split where a real folder is used; the memory budget if there is one."""
+        name = self.scale.name
+        if self.source.folder is not None:
+            name += f"-{self.source.name}-{self.source.config.valid}"
+        return name if self.memory_budget is None else f"{name}-memory-{spelled(self.memory_budget)}"
 
     @property
     def rows(self) -> Path:
@@ -174,6 +191,7 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         code_version(TRAINING_CODE),
         code_version(EVALUATION_CODE),
         weights.checksums,
+        options.memory_budget,
     )
     trials = tuple(trials_of(points, seeds, identities))
     chosen = choose(trials, options.only)
@@ -185,7 +203,7 @@ def _source(
 ) -> DataSource:
     """The data, or a stand-in without videos where a dry run or a count needs none."""
     if "ap" not in sweep.measure:
-        _check_nothing_ignored(options)
+        _check_nothing_ignored(options, sweep.measure)
         return absent_data(config, "no data is needed")
     try:
         return find_data(config, options.data, str(options.sweep))
@@ -196,8 +214,14 @@ def _source(
         return absent_data(config, f"{BENCHMARKS[config.benchmark].title}, not there")
 
 
-def _check_nothing_ignored(options: Options) -> None:
-    given = {"--data": options.data, "--split": options.split, "--weights": options.weights}
+def _check_nothing_ignored(options: Options, measure: tuple[Measure, ...]) -> None:
+    given: dict[str, Path | str | None] = {
+        "--data": options.data,
+        "--split": options.split,
+        "--weights": options.weights,
+    }
+    if measure == ("flops",) and options.memory_budget is not None:
+        given["--memory-budget"] = spelled(options.memory_budget)
     for option, value in given.items():
         if value is not None:
             raise InputError(f"{option}: {str(value)!r}: {options.sweep} only counts; it needs none")
@@ -229,7 +253,9 @@ def _check_report(sweep: SweepFile, file: str) -> None:
     if "speed" in sweep.measure and "ap" not in sweep.measure:
         raise InputError(f"{file}: measure: {list(sweep.measure)}: 'speed' is of trained weights; add 'ap'")
     for metric in (*sweep.table.cells, *sweep.figures):
-        needed = {"fps": "speed", "peak_memory_gb": "speed", "flops_g": "flops"}.get(metric, "ap")
+        needed = NEEDED.get(metric, "ap")
+        if metric == "flops_g" and "model" in sweep.measure:
+            continue  # counted with what is timed
         if needed not in sweep.measure:
             raise InputError(f"{file}: {metric}: shown but not measured; add {needed!r} to measure")
     if sweep.figures and not sweep.table.columns:

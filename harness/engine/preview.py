@@ -157,7 +157,7 @@ def _counts(plan: Plan, trials: Sequence[Trial], states: Mapping[str, str], trai
     """What the sweep comes to, and what of it is left."""
     counts = Counter(states.get(cell.key, "pending") for _, cell in trial_cells(list(trials)))
     cells = sum(counts.values())
-    names = {"train_evaluate": "evaluated", "time": "timed", "count": "counted"}
+    names = {"train_evaluate": "evaluated", "time": "timed", "count": "counted", "model": "timed alone"}
     work = " and ".join(names[stage] for stage in plan.stages)
     trainings = len(trials) if plan.trains else 0
     waits = {"pending", *plan.options.retried()}

@@ -93,7 +93,9 @@ class Numbers:
         (last, whose), (best, theirs) = self._last, self._best
         if narrow:
             return f"{self._column} {last:.1f}, best {best:.1f}"
-        name = {"fps": "FPS", "flops_g": "GMACs"}.get(self._column, self._column)
+        name = {"fps": "FPS", "flops_g": "GMACs", "model_fps": "FPS of the model"}.get(
+            self._column, self._column
+        )
         return f"{name} last {last:.1f} ({whose}), best {best:.1f} ({theirs})"
 
 

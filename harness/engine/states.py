@@ -98,7 +98,8 @@ class CellStates(Generic[Files]):
                     return "interrupted", attempt
             elif outcome.get("state") in FAILURES and attempt.number > self.forgiven.get(trial.key, 0):
                 # A training that fails, fails for every cell, also for those of other sweeps.
-                for_all = outcome.get("training") and not self.plan.is_trained(trial)
+                same = attempt.job().get("memory_budget") == self.plan.memory_budget
+                for_all = outcome.get("training") and same and not self.plan.is_trained(trial)
                 if for_all or cell.key in outcome.get("cells", ()):
                     return outcome["state"], attempt
         return None

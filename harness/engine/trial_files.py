@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from harness.record_file import read_record, read_training
 from harness.sweep_file import Measure
 
-Stage = Literal["train_evaluate", "time", "count"]
+Stage = Literal["train_evaluate", "time", "count", "model"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ RECORDS: dict[Stage, StageRecord] = {
     "train_evaluate": StageRecord("metrics.json", "AP"),
     "time": StageRecord("speed.json", "fps"),
     "count": StageRecord("flops.json", "flops_g"),
+    "model": StageRecord("model.json", "model_fps"),
 }
-STAGES: dict[Measure, Stage] = {"ap": "train_evaluate", "speed": "time", "flops": "count"}
+STAGES: dict[Measure, Stage] = {"ap": "train_evaluate", "speed": "time", "flops": "count", "model": "model"}
 """The stage that measures it, in the order of work"""
 
 
@@ -64,6 +65,11 @@ class TrialFiles(ABC):
     @abstractmethod
     def measures(self) -> Sequence[Measure]:
         """What the sweep measures."""
+
+    @property
+    def memory_budget(self) -> int | None:
+        """Bytes that a process may have; a training that failed under another budget says nothing here."""
+        return None
 
     @property
     def varied(self) -> frozenset[str] | None:

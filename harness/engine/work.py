@@ -24,7 +24,7 @@ from harness.provenance import code_versions, hardware, machine, now
 from harness.sweep import Cell, Trial
 from model.errors import InputError
 
-ALONE: tuple[Stage, ...] = ("time",)
+ALONE: tuple[Stage, ...] = ("time", "model")
 """Stages that run one process at a time on a machine: another one beside it would slow what is measured."""
 PROGRESS_SECONDS = 2.0
 LOOK_SECONDS = 2.0
@@ -193,6 +193,7 @@ class _Process:
             "threads": threads,
             "log": list(self.work.loggers),
             "code": list(self.work.code),
+            "memory_budget": self.plan.memory_budget,
         }
 
     def _must_end(self) -> bool:

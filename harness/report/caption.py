@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from harness.report.findings import Findings
 from harness.report.paper_words import marks, said_of_deviations, said_of_means
 from harness.report.selection import UNKNOWN, Selection, configured, is_synthetic
 from harness.report.sentence import Sentence, count, listed, stop
 from harness.report.statistics import Cell, sigma_range
-from harness.report.table_spec import HARDWARE_METRICS, TableSpec, decimals, is_counted, metric_name
+from harness.report.table_spec import (
+    HARDWARE_METRICS,
+    MODEL_METRICS,
+    TableSpec,
+    decimals,
+    is_counted,
+    metric_name,
+)
 from harness.report.verdicts import LEVEL
 from harness.sweep import is_evaluation_key
 
@@ -131,6 +140,8 @@ def _best(findings: Findings, bold: str) -> list[Sentence]:
 
 def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -> list[Sentence]:
     """Data, metrics and their definitions."""
+    if any(metric in MODEL_METRICS for metric in metrics):
+        return [*_untrained(selection, metrics), *_machines(selection, metrics)]
     scores = [metric_name(metric) for metric in metrics if metric not in HARDWARE_METRICS]
     said = [_data(selection)]
     if scores:
@@ -144,6 +155,31 @@ def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
                 Sentence(f"{MEMORY_KINDS.get(kind, kind)}.") for kind in _names(selection, "peak_memory_kind")
             ]
     return [*said, *_machines(selection, metrics)]
+
+
+def _untrained(selection: Selection, metrics: tuple[str, ...]) -> list[Sentence]:
+    """What was timed without any training, and what its memory is."""
+    backbone, width = (configured(selection.used, "model", key) for key in ("backbone", "hidden_dim"))
+    said = [
+        Sentence("UNTRAINED weights, all queries kept: speeds of a model that finds nothing yet.", loud=True),
+        Sentence(
+            "FPS (model) = T / seconds from frames on the device to class logits and masks at the mask grid;"
+            " nothing is tracked, upsampled or copied. Median over passes after a warm-up."
+            f" Backbone {backbone or 'unknown'}, C = {width or 'unknown'}."
+        ),
+    ]
+    if "encoder_ms" in metrics:
+        said.append(Sentence("Encoder: the encoder alone, milliseconds a clip."))
+    if "flops_g" in metrics:
+        said.append(Sentence("GMACs: multiply-adds of the encoder alone, counted."))
+    if "model_memory_gb" in metrics:
+        kinds = {
+            "cuda allocated": "the peak that torch allocated beyond the weights",
+            "estimated tensors": "ESTIMATED from live tensors, not measured: there was no GPU",
+        }
+        found = _names(selection, "model_memory_kind")
+        said.append(Sentence(f"Act. mem.: {listed([kinds.get(kind, kind) for kind in found] or ['none'])}."))
+    return said
 
 
 def _timing(selection: Selection) -> list[Sentence]:
@@ -226,10 +262,27 @@ def _machines(selection: Selection, metrics: tuple[str, ...]) -> list[Sentence]:
     return said
 
 
+def _budgets(selection: Selection) -> list[Sentence]:
+    """The memory that processes were given, where it was not all there is."""
+    rows = pd.concat(
+        [part for part in (selection.used, selection.out_of_memory()) if len(part)] or [pd.DataFrame()]
+    )
+    budgets = sorted(set(rows["memory_budget_gb"].dropna())) if "memory_budget_gb" in rows else []
+    if not budgets:
+        return []
+    told = listed([f"{budget:g} GB" for budget in budgets])
+    without = int(rows["memory_budget_gb"].isna().sum())
+    if len(budgets) > 1 or without:
+        others = f" and {count(without, 'run')} without one" if without else ""
+        return [Sentence(f"MIXED memory budgets: {told}{others}.", loud=True)]
+    return [Sentence(f"Each process was given {told} of memory.")]
+
+
 def _origin(spec: TableSpec, selection: Selection) -> list[Sentence]:
     """Scale and code of the numbers."""
     commits = sorted({_commit(*pair) for pair in _pairs(selection, "git_commit", "git_dirty")})
     said = [Sentence(f"Scale {spec.scale}{', ' + commits[0] if len(commits) == 1 else ''}.")]
+    said += _budgets(selection)
     if len(commits) > 1:
         said.append(Sentence(f"MIXED commits: {'; '.join(commits)}.", loud=True))
     for column, name in (
@@ -264,6 +317,8 @@ def _left_out(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     if len(too_large):
         where = ", ".join(sorted(too_large["hardware"].dropna().astype(str).unique())) or "the machine used"
         said.append(f"OOM: did not fit in the memory of {where} ({count(len(too_large), 'run')}).")
+        if "estimated tensors" in set(too_large.get("trial_peak_memory_kind", ())):
+            said.append("On a CPU an estimate decides what does not fit; such runs were not started.")
     standing = standing[standing["status"] != "oom"]
     if len(standing):
         trials = standing["trial"].nunique()

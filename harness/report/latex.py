@@ -71,6 +71,37 @@ def latex_table(table: Table) -> str:
     )
 
 
+def latex_list(name: str, title: str, head: Sequence[str], lines: Sequence[Sequence[str]], note: str) -> str:
+    """A float of the page's width with plain texts under a head, in the form of :func:`latex_table`."""
+    number = _papers_count(name)
+    body = [_line(escape.latex(line[0]), [escape.latex(text) for text in line[1:]]) for line in lines]
+    return "\n".join(
+        [
+            _ALONE.replace("@number@", number),
+            r"\begin{table*}[tp]",
+            r"\centering",
+            rf"\caption{{{escape.latex(title)}.}}",
+            rf"\label{{tab:{name}}}",
+            r"\scriptsize",
+            r"\setlength{\tabcolsep}{3pt}",
+            rf"\begin{{tabular}}{{@{{}}{'l' * len(head)}@{{}}}}",
+            r"\toprule",
+            _line(escape.latex(head[0]), [escape.latex(text) for text in head[1:]]),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\par\smallskip",
+            r"\begin{minipage}{\linewidth}\raggedright\scriptsize",
+            escape.latex(note),
+            r"\end{minipage}",
+            r"\end{table*}",
+            r"\tableend",
+            "",
+        ]
+    )
+
+
 def all_tables_document(names: Sequence[str]) -> str:
     """A two-column document of all tables.
 

@@ -11,6 +11,7 @@ from harness.report import escape
 from harness.report.comparison import Comparison
 from harness.report.figures.style import Figure
 from harness.report.findings import Findings
+from harness.report.growth_table import growth_lines, growth_markdown
 from harness.report.markdown import github, markdown_table
 from harness.report.paper_words import judged_on
 from harness.report.selection import Selection
@@ -62,6 +63,8 @@ def page(findings: Findings, tables: Sequence[Table], figures: Sequence[Figure] 
         parts.append(
             f"### {title}\n\n![{title}]({figure.name}.png) ([PDF]({figure.name}.pdf))\n\n{caption}\n"
         )
+    grown = growth_lines(findings)
+    parts += [growth_markdown(findings, grown)] if grown else []
     parts += [
         _section(
             f"The paper's claims, {judged_on(findings)}",

@@ -41,6 +41,14 @@ _METRIC_SUFFIXES = {"AP": "AP", "flops_g": "flops_g"}
 """End of a table's name -> metric, where the table holds bare numbers"""
 
 
+def paper_table(key: str, spec: TableSpec) -> dict[str, Any]:
+    """A table of ``paper.yaml`` as it stands there; raises :class:`InputError` where there is none."""
+    book = _book()
+    if not isinstance(book.get(key), dict):
+        raise InputError(f"table {spec.name}: paper.yaml has no {key!r}; it has {', '.join(book)}")
+    return dict(book[key])
+
+
 def paper_cells(key: str | None, spec: TableSpec) -> dict[Place, float]:
     """(row, column, metric) -> the paper's number, in its units; cells that the paper lacks are absent.
 

@@ -10,6 +10,7 @@ import pandas as pd
 from harness.report.csv_table import csv_claims, csv_comparisons, csv_deviations, csv_table
 from harness.report.figures.style import Figure
 from harness.report.findings import Findings, examine
+from harness.report.growth_table import growth_files
 from harness.report.latex import latex_table
 from harness.report.markdown import markdown_table
 from harness.report.page import page
@@ -57,6 +58,7 @@ def report_files(findings: Findings, figures: Sequence[Figure]) -> dict[str, byt
         contents[f"{table.name}.tex"] = latex_table(table).encode()
         contents[f"{table.name}.md"] = markdown_table(table).encode()
         contents[f"{table.name}.csv"] = numbers.encode()
+    contents |= growth_files(findings)
     if findings.claims:
         contents["claims.csv"] = csv_claims(findings).encode()
         contents["comparisons.csv"] = csv_comparisons(findings).encode()

@@ -40,6 +40,7 @@ def spec_of(
         stand_ins=_stand_ins(sweep, scale),
         claims=sweep.claims,
         margins=sweep.margins,
+        growth=sweep.growth,
     )
 
 

@@ -81,6 +81,8 @@ class TableSpec:
     """What the paper says of this table."""
     margins: Mapping[str, float | str] = field(default_factory=dict)
     """Metric -> how far from the paper's mean still counts as equal, in its unit or as ``5%``."""
+    growth: str | None = None
+    """Key of ``harness/paper.yaml`` whose complexities stand beside fitted exponents; None fits none."""
 
 
 METRIC_NAMES = {
@@ -92,6 +94,9 @@ METRIC_NAMES = {
     "fps": "FPS",
     "peak_memory_gb": "Mem. (GB)",
     "flops_g": "GMACs",
+    "model_fps": "FPS (model)",
+    "encoder_ms": "Encoder (ms)",
+    "model_memory_gb": "Act. mem. (GB)",
 }
 
 UNITS = {
@@ -103,6 +108,9 @@ UNITS = {
     "fps": "frames/s",
     "peak_memory_gb": "GB",
     "flops_g": "10^9 multiply-adds",
+    "model_fps": "frames/s",
+    "encoder_ms": "ms a clip",
+    "model_memory_gb": "GB",
 }
 
 PAPER_SETTING: dict[str, Value] = {
@@ -117,10 +125,13 @@ PAPER_SETTING: dict[str, Value] = {
 COUNTED_METRICS = ("flops_g",)
 """Metrics that are counted, not measured: no seed, no data and no machine changes them."""
 
-HARDWARE_METRICS = ("fps", "peak_memory_gb")
+MODEL_METRICS = ("model_fps", "encoder_ms", "model_memory_gb")
+"""Metrics of an untrained model by itself"""
+
+HARDWARE_METRICS = ("fps", "peak_memory_gb", *MODEL_METRICS)
 """Metrics that belong to a machine: never put together across machines."""
 
-LESS_IS_BETTER = ("peak_memory_gb", "flops_g")
+LESS_IS_BETTER = ("peak_memory_gb", "flops_g", "encoder_ms", "model_memory_gb")
 """Of all other metrics more is."""
 
 AXIS_LETTERS = {"inference.window": "T", "inference.stride": "S", "model.memory_tokens": "M"}
@@ -133,6 +144,7 @@ AXIS_TITLES = {
     "model.backbone": "Backbone",
     "train.matching": "Matching",
     "flops.resolution": "Frame size",
+    "clip.resolution": "Frame size",
     "inference.window": "Window T (frames)",
     "inference.stride": "Stride S (frames)",
 }
@@ -183,7 +195,7 @@ def metric_name(metric: str) -> str:
 
 def decimals(metric: str) -> int:
     """Digits behind the point, as the paper prints them."""
-    return 2 if metric in COUNTED_METRICS else 1
+    return {"model_memory_gb": 3, "encoder_ms": 2}.get(metric, 2 if metric in COUNTED_METRICS else 1)
 
 
 def is_counted(metrics: tuple[str, ...]) -> bool:

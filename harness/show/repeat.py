@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.memory_budget import spelled
 from harness.show.find import Found, Use
 
 FOLDERS = ("--results", "repeat/results", "--reports", "repeat/reports")
@@ -70,6 +71,7 @@ def sweep_command(use: Use, processes: int = 1) -> str:
         "--split": manifest.split,
         "--weights": manifest.weights,
         "--seeds": manifest.seeds,
+        "--memory-budget": None if manifest.memory_budget is None else spelled(manifest.memory_budget),
     }
     for option, value in options.items():
         if value is not None:

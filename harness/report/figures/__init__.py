@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from harness.report.figures import beside_paper, by_value, curves, dots, lines, tradeoff
+from harness.report.figures import beside_paper, by_value, curves, dots, growth, lines, tradeoff
 from harness.report.figures.curves import Losses, read_losses
 from harness.report.figures.style import Drawing, Figure, house_style, saved
 from harness.report.findings import Findings
@@ -42,6 +42,7 @@ def drawings(findings: Findings, losses: Losses | None = None) -> list[Callable[
         plans += [partial(by_value.draw, findings, metric) for metric in scores]
     if _has(findings, "AP") and _has(findings, "fps"):
         plans.append(partial(tradeoff.draw, findings))
+    plans += [partial(growth.draw, findings, along) for along in growth.along_of(findings)]
     if losses is not None and losses.curves:
         plans.append(partial(curves.draw, findings, losses))
     if beside_paper.metrics_of(findings):

@@ -14,6 +14,9 @@ UNITS = {
     "fps": "FPS (frames/s)",
     "peak_memory_gb": "Peak memory (GB)",
     "flops_g": "GMACs (10⁹ multiply-adds)",
+    "model_fps": "FPS of the model (frames/s)",
+    "encoder_ms": "Encoder (ms a clip)",
+    "model_memory_gb": "Memory beyond weights (GB)",
 }
 WITH_SPREAD = "bars: 95% t interval, dots: seeds"
 

@@ -21,7 +21,14 @@ SIGNS: dict[Verdict, str] = {
     "not reproduced": "✕",
     "not comparable": "∅",
 }
-UNITS = {"fps": "frames/s", "peak_memory_gb": "", "flops_g": ""}
+UNITS = {
+    "fps": "frames/s",
+    "peak_memory_gb": "",
+    "flops_g": "",
+    "model_fps": "frames/s",
+    "encoder_ms": "",
+    "model_memory_gb": "",
+}
 """Beside a metric's name, which may hold it; of all other metrics: percentage points"""
 STEPS = {"inference.window": "frame", "inference.stride": "frame", "model.memory_tokens": "token"}
 """What a slope is counted by"""
