@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
+from harness.allocator import freed_memory_kept
 from harness.config import InferenceConfig, TrialConfig
 from harness.data.clips import resize_frames
 from harness.data.splits import load_training
@@ -90,7 +91,8 @@ def train_model(
         refuse_training(config, dataset, device, memory_budget, processes.count)
     processes.join(device)
     told = progress if first else lambda step: None
-    model = train(config, seed, dataset, folder, trial, device, told, initial_weights, stop, processes)
+    with freed_memory_kept():
+        model = train(config, seed, dataset, folder, trial, device, told, initial_weights, stop, processes)
     peak, kind = peak_memory(device)
     if peak is not None:
         peak = processes.largest(peak)

@@ -118,7 +118,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # no gradient needs what is overwritten here
         y = self.conv2(self.conv1(x).relu_())
-        return y.add_(x if self.shortcut is None else self.shortcut(x)).relu_()
+        return y.add_(x if self.shortcut is None else self.shortcut(x)).relu_()  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -135,7 +135,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # no gradient needs what is overwritten here
         y = self.conv3(self.conv2(self.conv1(x).relu_()).relu_())
-        return y.add_(x if self.shortcut is None else self.shortcut(x)).relu_()
+        return y.add_(x if self.shortcut is None else self.shortcut(x)).relu_()  # type: ignore[no-any-return]
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> ConvNorm | None:

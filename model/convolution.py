@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 
 SMALLEST = 50_000_000
 """Multiply-adds of an image's output below which the library's own gradient is as fast"""
@@ -40,7 +41,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Ten
     if x.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
         scale = weight.numel() * x.shape[-2] * x.shape[-1] // stride**2
         if scale >= SMALLEST and x.dtype in (torch.float32, torch.float64):
-            return _ByProducts.apply(x, weight, bias, stride)  # type: ignore[no-any-return]
+            return _ByProducts.apply(x, weight, bias, stride)  # type: ignore[no-any-return, no-untyped-call]
     return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2)
 
 
@@ -54,7 +55,7 @@ class _ByProducts(torch.autograd.Function):
         return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         kernel = weight.shape[-1]
@@ -62,7 +63,7 @@ class _ByProducts(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_x = None
         if needs_x:
-            of_x = torch.nn.grad.conv2d_input(x.shape, weight, gradient, ctx.stride, kernel // 2)
+            of_x = conv2d_input(x.shape, weight, gradient, ctx.stride, kernel // 2)
         of_weight = weight_gradient(x, gradient, kernel, ctx.stride) if needs_weight else None
         return of_x, of_weight, gradient.sum((0, 2, 3)) if needs_bias else None, None
 

@@ -36,7 +36,7 @@ def mask_losses(logits: Tensor, targets: Tensor, which: Tensor) -> tuple[Tensor,
         targets: (n, T, H, W) in 0..1.
         which: (m,) int64, the target of each mask.
     """
-    return _MaskLosses.apply(logits, targets, which)  # type: ignore[no-any-return]
+    return _MaskLosses.apply(logits, targets, which)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _MaskLosses(torch.autograd.Function):
@@ -50,11 +50,11 @@ class _MaskLosses(torch.autograd.Function):
         return dice, focal
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_dice: Tensor, of_focal: Tensor) -> tuple[Tensor | None, ...]:
         dice, focal = ctx.saved_tensors
         factors = (x[:, None, None, None] for x in (of_dice, of_focal))
-        return sum(x * factor for x, factor in zip((dice, focal), factors, strict=True)), None, None  # type: ignore[return-value]
+        return sum(x * factor for x, factor in zip((dice, focal), factors, strict=True)), None, None
 
 
 def _of_group(logits: Tensor, targets: Tensor, needs_gradient: bool) -> tuple[Tensor, ...]:

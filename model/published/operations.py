@@ -137,7 +137,7 @@ def published_operations(model: ClipModel) -> PublishedClipModel:
             elif isinstance(child, ConvNorm) and isinstance(child.norm, FrozenBatchNorm):
                 setattr(module, name, NormAfterConv(child, child.norm))
             elif isinstance(child, Convolution):
-                child.__class__ = nn.Conv2d  # torch's own gradients
+                child.__class__ = nn.Conv2d  # type: ignore[assignment]  # torch's own gradients
     for own, copied in zip(model.parameters(), published.parameters(), strict=True):
         copied.requires_grad_(own.requires_grad)
     return published.to(next(model.parameters()).device).train(model.training)
