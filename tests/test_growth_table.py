@@ -108,5 +108,5 @@ def test_sizes_that_nobody_recorded_are_not_fitted(spec: TableSpec) -> None:
 
 def test_growth_needs_complexities(spec: TableSpec) -> None:
     wrong = replace(spec, growth="table3a_encoders")
-    with pytest.raises(InputError, match="'table3a_encoders' of paper.yaml has no complexity"):
+    with pytest.raises(InputError, match=r"'table3a_encoders' of paper\.yaml has no complexity"):
         growth_lines(made(wrong))
