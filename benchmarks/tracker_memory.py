@@ -24,8 +24,8 @@ SMALL_GRID = (6, 10)
 TARGET = 1 / 50
 
 
-def measure() -> list[tuple[str, str, str, str]]:
-    """Lines of the table: what, measured, target, verdict."""
+def measure() -> list[tuple[str, str, str, bool]]:
+    """Lines of the table: what, measured, target, whether it is met."""
     ours = _peak("stream", GRID)
     square = 2 * LENGTH * MAX_INSTANCES * LENGTH * GRID[0] * GRID[1] * 4 / 1e9
     small, small_square = _peak("stream", SMALL_GRID), _peak("square", SMALL_GRID)
@@ -35,13 +35,13 @@ def measure() -> list[tuple[str, str, str, str]]:
             f"tracker L={LENGTH} T={WINDOW}, masks {height}x{width}: peak memory",
             f"1/{square / ours:.0f}: {ours:.3f} GB measured, square buffers would be {square:.0f} GB",
             "at most 1/50",
-            "met" if ours <= TARGET * square else "MISSED",
+            ours <= TARGET * square,
         ),
         (
             f"the same, masks {SMALL_GRID[0]}x{SMALL_GRID[1]}, both measured",
             f"1/{small_square / small:.0f}: {small:.4f} against {small_square:.3f} GB touched",
-            "--",
-            "--",
+            "less",
+            small < small_square,
         ),
     ]
 

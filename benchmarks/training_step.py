@@ -45,8 +45,9 @@ class Setting(NamedTuple):
     frames: int = 5
     clips: int = 1
     threads: int | None = None
-    keep_freed: bool = True
-    """Whether both sides train with freed memory kept (``harness/allocator.py``), as trainings do"""
+    memory: str = "ours"
+    """Who trains with freed memory kept (``harness/allocator.py``): ``ours``, as trainings here do and the
+    published code does not; ``both``; ``none``"""
 
 
 PUBLISHED = Setting()
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--clips", type=int, default=own.clips)
     parser.add_argument("--threads", type=int)
     parser.add_argument(
-        "--free-memory", dest="keep_freed", action="store_false", help="as the C library does"
+        "--memory", default=own.memory, choices=("ours", "both", "none"), help="who keeps freed memory"
     )
     lines = measure(Setting(**vars(parser.parse_args(arguments))))
     shown = [(what, found, target, "met" if met else "MISSED") for what, found, target, met in lines]
@@ -167,7 +168,8 @@ def _serve(side: str, setting: Setting, found: Path) -> int:
     if setting.threads is not None:
         torch.set_num_threads(setting.threads)
     training = _Training(side, setting)
-    with contextlib.nullcontext() if not setting.keep_freed else freed_memory_kept():
+    keeps = setting.memory in ("both", side)
+    with freed_memory_kept() if keeps else contextlib.nullcontext():
         for line in sys.stdin:
             word, *count = line.split()
             answer: dict[str, Any] = {}
