@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -82,16 +83,15 @@ def main() -> int:
 
 def _work() -> list[tuple[str, Callable[[], tuple[list[Line], list[str]]]]]:
     work: list[tuple[str, Callable[[], tuple[list[Line], list[str]]]]] = [
-        (each.what, lambda each=each: _faster(each))
-        for each in FASTER  # type: ignore[misc]
+        (each.what, partial(_faster, each)) for each in FASTER
     ]
     work.append(("Full THW T=20, CPU: peak memory", _full_thw))
-    for name, module in (
-        ("tracker L=400: peak memory", tracker_memory),
-        ("1,000 frames: peak memory", long_video),
-        ("training step", training_step),
+    for name, measure in (
+        ("tracker L=400: peak memory", tracker_memory.measure),
+        ("1,000 frames: peak memory", long_video.measure),
+        ("training step", training_step.measure),
     ):
-        work.append((name, lambda measure=module.measure: (_told(measure()), [])))  # type: ignore[misc]
+        work.append((name, partial(_others, measure)))
     return work
 
 
@@ -136,6 +136,10 @@ def _has(needed: str) -> bool:
     info = Path("/proc/cpuinfo")
     flags = info.read_text(encoding="utf-8") if info.is_file() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _others(measure: Callable[[], list[tuple[str, str, str, bool]]]) -> tuple[list[Line], list[str]]:
+    return _told(measure()), []
 
 
 def _told(lines: list[tuple[str, str, str, bool]]) -> list[Line]:
