@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev sweep test test-long lint report bench clean
+.PHONY: setup setup-dev sweep test test-long lint report bench bench-road clean
 
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
@@ -38,8 +38,15 @@ lint: setup-dev
 report: setup
 	$(RUN) -m harness report --results results/reference --reports reports/reference --allow-missing
 
+# Speed and memory beside the published operations: half an hour, with nothing else running.
 bench: setup
+	$(RUN) -m benchmarks.speed
+
+# The whole road's seconds and AP50, the report's, the engine's.
+bench-road: setup
 	$(RUN) -m benchmarks.road
+	$(RUN) -m benchmarks.report
+	$(RUN) -m benchmarks.engine
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -36,8 +36,9 @@ from model.backbone import ResNet
 from model.clip_model import ClipModel, FrameFeatures
 from model.communication import Alone
 from model.config import ModelConfig
-from model.losses import SetCriterion, upsample_masks
-from model.matching import Match, dice_coefficient
+from model.losses import SetCriterion
+from model.losses import Target as Targets
+from model.matching import Match, mask_scores
 from model.ready import FRAMES_AT_ONCE, OTHERWISE_AT_ONCE, ReadyModel
 
 Target = Literal["cuda", "cpu"]
@@ -260,10 +261,19 @@ class _FixedMatches(SetCriterion):
         assert isinstance(criterion, cls)
         return criterion
 
-    def match(self, logits: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Match:
+    def matches(
+        self,
+        layers: Sequence[Mapping[str, Tensor]],
+        targets: Sequence[Targets],
+        wanted: Sequence[Tensor],
+        boxes: Sequence[tuple[Tensor, Tensor]],
+    ) -> list[list[Match]]:
         """As many matches as there are instances; what the real one makes on the way is made too."""
-        with torch.no_grad():
-            upsampled = upsample_masks(masks.detach(), (targets.shape[-2], targets.shape[-1]))
-            dice_coefficient(upsampled.flatten(1).sigmoid(), targets.flatten(1))
-        chosen = torch.arange(min(len(labels), len(logits)))
-        return chosen, chosen
+        found = []
+        for layer in layers:
+            for b, target in enumerate(targets):
+                logits, masks, labels = layer["pred_logits"][b], layer["pred_masks"][b], target["labels"]
+                mask_scores(logits, masks, labels, wanted[b], self.match_dice_weight)
+            chosen = torch.arange(min(len(target["labels"]), len(logits)))
+            found.append([(chosen, chosen)] * len(targets))
+        return found

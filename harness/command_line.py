@@ -1,7 +1,7 @@
 """The commands as people type them: arguments in, exit status out.
 
-Exit status: 0 done (of a sweep: every cell has its number); 1 a trial failed or a cell is missing; 2 the
-input has to be mended (one line says what); 130 interrupted.
+Exit status: 0 done (of a sweep: every cell has its number); 1 a trial failed, a cell is missing, or a video
+did not fit in memory; 2 the input has to be mended (one line says what); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from harness.bench_command import bench
+from harness.convert_command import convert_weights
 from harness.memory_command import memory
+from harness.segment_command import InterruptedRunError, segment
 from model.errors import InputError
 
 INTERRUPTED = 130
@@ -77,13 +80,6 @@ MemoryBudget = Annotated[
 Probe = Annotated[
     bool, typer.Option("--probe", help="With --dry-run: time some steps of what is left, on this machine.")
 ]
-Source = Annotated[Path, typer.Argument(help="A weights file of any layout that load_weights reads.")]
-Target = Annotated[Path, typer.Argument(help="Own: .safetensors; published: .pth; detectron2: .pkl or .pth.")]
-TargetLayout = Annotated[
-    str | None,
-    typer.Option("--layout", help="own, published or detectron2; not needed for a .safetensors file."),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace the target if it exists.")]
 
 
 def run_sweep(
@@ -174,23 +170,6 @@ def seconds(option: str, text: str) -> float:
     if value <= 0:
         raise InputError(f"{option}: {text!r}: allowed: a time such as 90s, 30m, 8h, 2d")
     return value
-
-
-def convert_weights(
-    source: Source, target: Target, layout: TargetLayout = None, force: Force = False
-) -> None:
-    """Turn a weights file into one of another layout; the values stay the same, bit for bit.
-
-    Read: our own files and training checkpoints, published IFC checkpoints, detectron2 backbones (its own
-    and MSRA's caffe2 pickles), torchvision ResNets. The layout detectron2 holds the backbone alone.
-    """
-    from model.checkpoint import listed
-    from model.convert import convert
-
-    done = convert(source, target, layout, force)
-    backbone = f"backbone for {done.pixels} pixels" if done.pixels else "pixels of the backbone not known"
-    left = f"; {len(done.left_out)} entries left out: {listed(done.left_out)}" if done.left_out else ""
-    print(f"{target}: {done.entries} entries, {backbone}{left}")
 
 
 def validate(
@@ -347,6 +326,8 @@ def harness_command(arguments: list[str] | None = None) -> None:
     app.command("status")(status)
     app.command("report")(report)
     app.command("archive")(archive)
+    app.command("bench")(bench)
+    app.command("segment")(segment)
     app.command("memory")(memory)
     sys.exit(_status_of(app, arguments))
 
@@ -366,6 +347,9 @@ def _status_of(app: typer.Typer, arguments: list[str] | None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except InterruptedRunError as error:
+        print(f"interrupted: {error}", file=sys.stderr)
+        return INTERRUPTED
     except typer.Abort:  # the same from an older typer
         returned = INTERRUPTED
     except Exception as error:

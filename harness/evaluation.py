@@ -294,28 +294,31 @@ def encode_tracks(
             encoding; without it N = R, in order.
     """
     rows = range(len(masks)) if mask_index is None else [int(row) for row in mask_index]
-    encoded = {row: _encode(masks[row]) for row in sorted(set(rows))}
+    encoded = {row: [encode_mask(mask) for mask in masks[row]] for row in sorted(set(rows))}
     return [
-        {
-            "video_id": int(video_id),
-            "category_id": int(category),
-            "score": float(score),
-            "segmentations": encoded[row],
-        }
+        result_entry(video_id, category, score, encoded[row])
         for score, category, row in zip(scores, category_ids, rows, strict=True)
     ]
 
 
-def _encode(masks: NDArray[np.bool_]) -> list[Rle | None]:
-    """One track's masks (L,H,W)."""
-    if not len(masks):
-        return []
-    present = np.flatnonzero(masks.reshape(len(masks), -1).any(1))
-    codes = coco.encode(np.asfortranarray(masks[present].transpose(1, 2, 0), np.uint8))
-    out: list[Rle | None] = [None] * len(masks)
-    for frame, code in zip(present, codes, strict=True):
-        out[frame] = {"size": list(code["size"]), "counts": code["counts"].decode("ascii")}
-    return out
+def result_entry(
+    video_id: int, category_id: int, score: float, segmentations: list[Rle | None]
+) -> dict[str, Any]:
+    """One entry of ``results.json``; ``segmentations`` has a code a frame, None where the mask is empty."""
+    return {
+        "video_id": int(video_id),
+        "category_id": int(category_id),
+        "score": float(score),
+        "segmentations": segmentations,
+    }
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> Rle | None:
+    """The code of one mask (H,W), None where it is empty."""
+    if not mask.any():
+        return None
+    [code] = coco.encode(np.asfortranarray(mask, np.uint8)[:, :, None])
+    return {"size": list(code["size"]), "counts": code["counts"].decode("ascii")}
 
 
 def write_results(path: str | Path, results: Sequence[dict[str, Any]]) -> None:

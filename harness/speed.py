@@ -7,14 +7,17 @@ resizing, RLE encoding and scoring are outside.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.clocks import Load, gpu_clocks
 from harness.config import TrialConfig
 from harness.data.clips import resize_frames
 from harness.data.ytvis import VideoDataset
@@ -22,6 +25,7 @@ from harness.memory import peak_memory, reset_peak_memory
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import segment_tracks
+from model.ready import ReadyModel
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ class Speed:
     """``cuda allocated``, ``process resident`` or ``unknown``"""
     kept_tracks: int
     """Tracks of one pass; they drive tracking and upsampling, so FPS depends on them"""
+    frame_ms_p50: float
+    """Half of the timed videos took at most this long a frame"""
+    frame_ms_p90: float
+    others_cpu_share: float | None
+    """Of all cores, what other processes took while passes ran; None where the system does not tell"""
+    gpu_clocks: list[dict[str, Any] | None]
+    """What the driver told before the timed passes and after them; None without a GPU"""
 
 
 def time_videos(
@@ -66,36 +77,61 @@ def time_videos(
         decoded.append((clip, (video.height, video.width)))
     frames = sum(len(clip) for clip, _ in decoded)
     reset_peak_memory(device)
-    _, tracks = _pass(model, decoded, config, device, check)
+    ready = ReadyModel(model)
+    _, tracks = _pass(ready, decoded, config, device, check)
     passed(0)
-    seconds: list[float] = []
-    while len(seconds) < config.speed.passes or sum(seconds) < config.speed.min_seconds:
-        seconds.append(_pass(model, decoded, config, device, check)[0])
+    seconds: list[list[float]] = []
+    clocks, load = [gpu_clocks(device)], Load()
+    while len(seconds) < config.speed.passes or sum(map(sum, seconds)) < config.speed.min_seconds:
+        seconds.append(_pass(ready, decoded, config, device, check)[0])
         passed(len(seconds))
+    others = load.of_others()
+    clocks.append(gpu_clocks(device))
     peak, kind = peak_memory(device)
-    rates = [frames / second for second in seconds]
-    return Speed(statistics.median(rates), rates, frames, peak, kind, tracks)
+    rates = [frames / sum(each) for each in seconds]
+    a_frame = sorted(
+        1000 * s / len(clip) for each in seconds for s, (clip, _) in zip(each, decoded, strict=True)
+    )
+    return Speed(
+        fps=statistics.median(rates),
+        fps_passes=rates,
+        timed_frames=frames,
+        peak_memory_gb=peak,
+        peak_memory_kind=kind,
+        kept_tracks=tracks,
+        frame_ms_p50=at_share(a_frame, 0.5),
+        frame_ms_p90=at_share(a_frame, 0.9),
+        others_cpu_share=others,
+        gpu_clocks=clocks,
+    )
+
+
+def at_share(ordered: Sequence[float], share: float) -> float:
+    """The value that so large a share of ordered values does not pass."""
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
 
 
 def _pass(
-    model: ClipModel,
+    model: ReadyModel,
     decoded: list[tuple[Tensor, tuple[int, int]]],
     config: TrialConfig,
     device: torch.device,
     check: Callable[[], None],
-) -> tuple[float, int]:
-    """All videos once: (seconds, tracks found)."""
-    tracks = 0
-    _synchronize(device)
-    started = time.perf_counter()
+) -> tuple[list[float], int]:
+    """All videos once: (seconds of each, tracks found)."""
+    tracks, seconds = 0, []
     for frames, size in decoded:
         check()
+        synchronize(device)
+        started = time.perf_counter()
         result = segment_tracks(model, frames, output_size=size, **config.inference.arguments())
+        synchronize(device)
+        seconds.append(time.perf_counter() - started)
         tracks += len(result.masks)
-    _synchronize(device)
-    return time.perf_counter() - started, tracks
+    return seconds, tracks
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, at the edges of a timed region only."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

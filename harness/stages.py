@@ -15,12 +15,14 @@ from typing import Any, Protocol
 
 import torch
 
-from harness.config import TrialConfig
+from harness.allocator import freed_memory_kept
+from harness.config import InferenceConfig, TrialConfig
 from harness.data.clips import resize_frames
 from harness.data.splits import load_training
-from harness.data.ytvis import VideoDataset
+from harness.data.ytvis import Video, VideoDataset
 from harness.distributed import Processes
-from harness.evaluation import encode_tracks, evaluate, write_results
+from harness.encoded_tracks import EncodedTracks, batches
+from harness.evaluation import evaluate, write_results
 from harness.flops import count_encoder
 from harness.image_evaluation import evaluate_images
 from harness.loggers import Loggers, training_scalars
@@ -35,7 +37,7 @@ from model import build_model
 from model.checkpoint import load_weights, weights_metadata
 from model.clip_model import ClipModel
 from model.errors import InputError
-from model.inference import segment_tracks
+from model.inference import VideoStream
 from model.ready import ReadyModel
 
 
@@ -89,7 +91,8 @@ def train_model(
         refuse_training(config, dataset, device, memory_budget, processes.count)
     processes.join(device)
     told = progress if first else lambda step: None
-    model = train(config, seed, dataset, folder, trial, device, told, initial_weights, stop, processes)
+    with freed_memory_kept():
+        model = train(config, seed, dataset, folder, trial, device, told, initial_weights, stop, processes)
     peak, kind = peak_memory(device)
     if peak is not None:
         peak = processes.largest(peak)
@@ -152,21 +155,10 @@ def evaluate_cell(
     made_ready = ReadyModel(model)
     for done, video in enumerate(dataset.videos, 1):
         voice.check()
-        frames = torch.from_numpy(dataset.frames(video, range(video.length)))
-        frames = resize_frames(frames, **config.inference.resizing())
-        size = (video.height, video.width)
         try:
-            tracks = segment_tracks(made_ready, frames, output_size=size, **config.inference.arguments())
+            results += video_results(made_ready, dataset, video, config.inference)
         except FloatingPointError as error:
             raise FloatingPointError(f"video {video.video_id}: {error}") from None
-        categories = [dataset.categories[label].id for label in tracks.labels.tolist()]
-        results += encode_tracks(
-            video.video_id,
-            tracks.scores.tolist(),
-            categories,
-            tracks.masks.numpy(),
-            mask_index=tracks.tracks.tolist(),  # results of a track share its masks
-        )
         voice.emit("video", done=done, of=len(dataset.videos))
     write_results(folder / "results.json", results)
     score = evaluate_images if dataset.is_images else evaluate
@@ -185,6 +177,20 @@ def evaluate_cell(
     }
     write_record(folder / "metrics.json", record)
     return percent
+
+
+def video_results(
+    model: ReadyModel, dataset: VideoDataset, video: Video, settings: InferenceConfig
+) -> list[dict[str, Any]]:
+    """The entries of one video in ``results.json``; neither frames nor masks are ever all in memory."""
+    stream = VideoStream(model, settings.window, settings.stride, settings.match_threshold, video.length)
+    tracks = EncodedTracks((video.height, video.width))
+    for indices in batches(range(video.length), model.frames_at_once):
+        frames = torch.from_numpy(dataset.frames(video, indices))
+        tracks.add(stream.push(resize_frames(frames, **settings.resizing())))
+    tracks.add(stream.finish())
+    ids = [category.id for category in dataset.categories]
+    return tracks.results(video.video_id, stream.class_probs(), settings.score_threshold, ids)
 
 
 def time_cell(

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.convolution import convolve
+
 
 class PixelNorm(NamedTuple):
     """How a backbone wants its pixels (0..255): channel order, mean and standard deviation in that order."""
@@ -71,8 +73,8 @@ class ConvNorm(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.norm, FrozenBatchNorm):
-            return F.conv2d(x, *self.folded(self.norm), self.stride, self.padding)
-        return self.norm(super().forward(x))  # type: ignore[no-any-return]
+            return convolve(x, *self.folded(self.norm), self.stride[0])
+        return self.norm(convolve(x, self.weight, None, self.stride[0]))  # type: ignore[no-any-return]
 
     def folded(self, norm: FrozenBatchNorm) -> tuple[Tensor, Tensor]:
         """Weights and bias of the one convolution that does both."""
@@ -114,9 +116,9 @@ class BasicBlock(nn.Module):
         self.conv2 = ConvNorm(outputs, outputs, 3, 1, FrozenBatchNorm(outputs))
         self.shortcut = _shortcut(inputs, outputs, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(F.relu(self.conv1(x)))
-        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+    def forward(self, x: Tensor) -> Tensor:  # no gradient needs what is overwritten here
+        y = self.conv2(self.conv1(x).relu_())
+        return y.add_(x if self.shortcut is None else self.shortcut(x)).relu_()  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -131,9 +133,9 @@ class Bottleneck(nn.Module):
         self.conv3 = ConvNorm(width, outputs, 1, 1, FrozenBatchNorm(outputs))
         self.shortcut = _shortcut(inputs, outputs, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
-        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+    def forward(self, x: Tensor) -> Tensor:  # no gradient needs what is overwritten here
+        y = self.conv3(self.conv2(self.conv1(x).relu_()).relu_())
+        return y.add_(x if self.shortcut is None else self.shortcut(x)).relu_()  # type: ignore[no-any-return]
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> ConvNorm | None:
@@ -150,7 +152,7 @@ class Stem(nn.Module):
         self.conv1 = ConvNorm(3, 64, 7, 2, FrozenBatchNorm(64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(F.relu(self.conv1(x)), kernel_size=3, stride=2, padding=1)
+        return F.max_pool2d(self.conv1(x).relu_(), kernel_size=3, stride=2, padding=1)
 
 
 class ResNet(nn.Module):

@@ -19,6 +19,7 @@ from model.backbone import build_backbone
 from model.box_head import BoxHead
 from model.communication import Alone, Encoded, build_encoder
 from model.config import ModelConfig
+from model.convolution import Convolution
 from model.decoder import MLP, QueryDecoder
 from model.mask_head import SpatialDecoder, dynamic_masks
 from model.positions import sine_positions
@@ -86,7 +87,7 @@ class ClipModel(nn.Module):
         self.config = config
         width = config.hidden_dim
         self.backbone = build_backbone(config.backbone)
-        self.projection = nn.Conv2d(self.backbone.channels[3], width, 1)
+        self.projection = Convolution(self.backbone.channels[3], width, 1)
         self.encoder = build_encoder(config)
         self.decoder = QueryDecoder(config)
         self.class_head = MLP(width, config.num_classes + 1, layers=2)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.boxes import boxes_of_masks, frame_shares, generalised_iou, to_corners
-from model.matching import Match, match_by_boxes, match_by_masks
+from model.mask_losses import mask_losses
+from model.matching import Match, assign, box_scores, mask_scores, match_by_masks
 
 Target = Mapping[str, Tensor]
 """``labels`` (n,) int64 and ``masks`` (n, T, H, W) in 0..1, H and W the same in all clips of a batch;
@@ -92,13 +93,29 @@ class SetCriterion(nn.Module):
         if instances is None:
             instances = float(sum(len(target["labels"]) for target in targets))
         divisors = Divisors(max(1.0, instances), class_weight)
-        layers = [*enumerate(outputs.get("aux_outputs", ())), (None, outputs)]
-        losses = {}
-        for index, layer in layers:
-            suffix = "" if index is None else f"_{index}"
-            for name, value in self.layer_losses(layer, targets, divisors).items():
-                losses[name + suffix] = value
-        return losses
+        layers = [*outputs.get("aux_outputs", ()), outputs]
+        grid = loss_grid(outputs["pred_masks"].shape[-2:], targets[0]["masks"].shape[-2:])
+        wanted = [resize_masks(target["masks"], grid) for target in targets]
+        boxes = (
+            [boxes_of_masks(target["masks"], target.get("size")) for target in targets]
+            if self.matching == "box"
+            else []
+        )
+        matches = self.matches(layers, targets, wanted, boxes)
+        found = {
+            "loss_ce": [
+                self.class_loss(layer["pred_logits"], targets, own, class_weight)
+                for layer, own in zip(layers, matches, strict=True)
+            ],
+            **self.mask_losses(layers, wanted, matches, divisors),
+            **self.box_losses(layers, boxes, matches, divisors),
+        }
+        suffixes = [*(f"_{index}" for index in range(len(layers) - 1)), ""]
+        return {
+            name + suffix: values[index]
+            for index, suffix in enumerate(suffixes)
+            for name, values in found.items()
+        }
 
     def divisors(self, targets: Sequence[Target], queries: int) -> Divisors:
         """What a batch adds to the divisors of a larger one, for a model of so many queries a clip.
@@ -115,70 +132,73 @@ class SetCriterion(nn.Module):
         parts = [self.weights[name.rstrip("_0123456789")] * value for name, value in losses.items()]
         return torch.stack(parts).sum()
 
-    def layer_losses(
-        self, layer: Mapping[str, Tensor], targets: Sequence[Target], divisors: Divisors
-    ) -> dict[str, Tensor]:
-        """The losses of one decoder layer."""
-        logits, masks = layer["pred_logits"], layer["pred_masks"]
-        grid = loss_grid(masks.shape[-2:], targets[0]["masks"].shape[-2:])
-        wanted = [resize_masks(target["masks"], grid) for target in targets]
-        if self.matching == "box":
-            return self.box_matched_losses(layer, targets, wanted, divisors)
-        matches = [
-            self.match(logits[b], masks[b], target["labels"], wanted[b]) for b, target in enumerate(targets)
-        ]
-        return self.matched_losses(logits, masks, targets, wanted, matches, divisors)
-
-    def box_matched_losses(
+    def matches(
         self,
-        layer: Mapping[str, Tensor],
+        layers: Sequence[Mapping[str, Tensor]],
         targets: Sequence[Target],
         wanted: Sequence[Tensor],
-        divisors: Divisors,
-    ) -> dict[str, Tensor]:
-        """The losses of one layer where boxes decide the matches; wanted are masks on the losses' grid."""
-        if "pred_boxes" not in layer:
-            raise ValueError("matching 'box' needs pred_boxes: a model with box_head")
-        logits, predicted = layer["pred_logits"], layer["pred_boxes"]
-        matches, distances, gaps = [], [], []
-        for b, target in enumerate(targets):
-            boxes, present = boxes_of_masks(target["masks"], target.get("size"))
-            queries, found = match_by_boxes(logits[b], predicted[b], target["labels"], boxes, present)
-            distance, gap = box_losses(predicted[b, queries], boxes[found], present[found])
-            matches.append((queries, found))
-            distances.append(distance.sum())
-            gaps.append(gap.sum())
-        return {
-            **self.matched_losses(logits, layer["pred_masks"], targets, wanted, matches, divisors),
-            "loss_bbox": torch.stack(distances).sum() / divisors.instances,
-            "loss_giou": torch.stack(gaps).sum() / divisors.instances,
-        }
+        boxes: Sequence[tuple[Tensor, Tensor]],
+    ) -> list[list[Match]]:
+        """Queries to instances, for each layer and clip; ``wanted`` are masks on the losses' grid."""
+        scores = []
+        for layer in layers:
+            logits, masks = layer["pred_logits"], layer["pred_masks"]
+            for b, target in enumerate(targets):
+                labels = target["labels"]
+                if self.matching == "mask":
+                    weight = self.match_dice_weight
+                    scores.append(mask_scores(logits[b], masks[b], labels, wanted[b], weight))
+                else:
+                    if "pred_boxes" not in layer:
+                        raise ValueError("matching 'box' needs pred_boxes: a model with box_head")
+                    scores.append(box_scores(logits[b], layer["pred_boxes"][b], labels, *boxes[b]))
+        found = assign(scores)
+        return [found[i : i + len(targets)] for i in range(0, len(found), len(targets))]
 
-    def matched_losses(
+    def mask_losses(
         self,
-        logits: Tensor,
-        masks: Tensor,
-        targets: Sequence[Target],
+        layers: Sequence[Mapping[str, Tensor]],
         wanted: Sequence[Tensor],
-        matches: Sequence[Match],
+        matches: Sequence[Sequence[Match]],
         divisors: Divisors,
-    ) -> dict[str, Tensor]:
-        """Class and mask losses of logits (B, Q, K+1) and masks (B, Q, T, h, w), given the matches."""
-        grid = (wanted[0].shape[-2], wanted[0].shape[-1])
-        predicted = torch.cat(
-            [upsample_masks(masks[b, queries], grid) for b, (queries, _) in enumerate(matches)]
-        )
-        truth = torch.cat([wanted[b][found] for b, (_, found) in enumerate(matches)])
-        return {
-            "loss_ce": self.class_loss(logits, targets, matches, divisors.class_weight),
-            "loss_dice": dice_loss(predicted.flatten(1), truth.flatten(1)).sum() / divisors.instances,
-            "loss_mask": focal_loss(predicted.flatten(1), truth.flatten(1)).sum() / divisors.instances,
-        }
+    ) -> dict[str, Sequence[Tensor]]:
+        """Dice and focal loss of every layer; all layers' matched masks at once."""
+        predicted, which = [], []
+        for layer, own in zip(layers, matches, strict=True):
+            first = 0
+            for masks, (queries, found), truth in zip(layer["pred_masks"], own, wanted, strict=True):
+                predicted.append(masks[queries])
+                which.append(found + first)
+                first += len(truth)
+        losses = mask_losses(torch.cat(predicted), torch.cat(list(wanted)), torch.cat(which))
+        dice, focal = (x.view(len(layers), len(x) // len(layers)).sum(1) / divisors.instances for x in losses)
+        return {"loss_dice": dice.unbind(), "loss_mask": focal.unbind()}
+
+    def box_losses(
+        self,
+        layers: Sequence[Mapping[str, Tensor]],
+        boxes: Sequence[tuple[Tensor, Tensor]],
+        matches: Sequence[Sequence[Match]],
+        divisors: Divisors,
+    ) -> dict[str, Sequence[Tensor]]:
+        """L1 and generalised IoU losses of every layer; none where masks decide the matches."""
+        if self.matching == "mask":
+            return {}
+        sums = []
+        for layer, own in zip(layers, matches, strict=True):
+            each = [
+                box_losses(predicted[queries], truth[found], present[found])
+                for predicted, (queries, found), (truth, present) in zip(
+                    layer["pred_boxes"], own, boxes, strict=True
+                )
+            ]
+            sums.append([torch.cat(x).sum() / divisors.instances for x in zip(*each, strict=True)])
+        distances, gaps = zip(*sums, strict=True)
+        return {"loss_bbox": distances, "loss_giou": gaps}
 
     def match(self, logits: Tensor, masks: Tensor, labels: Tensor, targets: Tensor) -> Match:
         """Queries of one clip to its instances; masks (Q, T, h, w), targets on the losses' grid."""
-        upsampled = upsample_masks(masks.detach(), (targets.shape[-2], targets.shape[-1]))
-        return match_by_masks(logits, upsampled, labels, targets, self.match_dice_weight)
+        return match_by_masks(logits, masks, labels, targets, self.match_dice_weight)
 
     def class_loss(
         self,
@@ -213,36 +233,15 @@ def loss_grid(predicted: Sequence[int], given: Sequence[int]) -> tuple[int, int]
     raise ValueError(f"targets {tuple(given)} belong to no frame whose masks are {tuple(predicted)}")
 
 
-def upsample_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Mask logits (n, T, h, w) to a finer grid, bilinearly."""
-    return F.interpolate(masks, size=grid, mode="bilinear", align_corners=False)
-
-
 def resize_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Target masks (n, T, H, W) to the loss grid, bilinearly without antialiasing (published code).
 
     A cell of 4x4 pixels takes the mean of the 2x2 in its middle.
     """
-    masks = masks.float()
+    masks = masks if masks.is_floating_point() else masks.float()
     if len(masks) == 0:
         return masks.new_zeros((0, masks.shape[1], *grid))
     return F.interpolate(masks, size=grid, mode="bilinear", align_corners=False)
-
-
-def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """(n, D) each to (n,): 1 - Dice of the sigmoid, smoothed by 1."""
-    probabilities = logits.sigmoid()
-    overlap = (probabilities * targets).sum(1)
-    return 1 - (2 * overlap + 1) / (probabilities.sum(1) + targets.sum(1) + 1)
-
-
-def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """(n, D) each to (n,): sigmoid focal loss, mean over the mask's pixels of all frames."""
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    probabilities = logits.sigmoid()
-    right = probabilities * targets + (1 - probabilities) * (1 - targets)
-    weight = alpha * targets + (1 - alpha) * (1 - targets)
-    return (weight * cross_entropy * (1 - right) ** gamma).mean(1)
 
 
 def box_losses(boxes: Tensor, targets: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.convolution import Convolution
+
 
 class SpatialDecoder(nn.Module):
     """Encoder map and backbone pyramid to mask features at the pyramid's second level.
@@ -26,16 +28,16 @@ class SpatialDecoder(nn.Module):
     def __init__(self, width: int, pyramid_channels: Sequence[int]) -> None:
         super().__init__()
         groups = math.gcd(32, width)
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = Convolution(width, width, 3)
         self.norm1 = nn.GroupNorm(groups, width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = Convolution(width, width, 3)
         self.norm2 = nn.GroupNorm(groups, width)
-        self.conv3 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv3 = Convolution(width, width, 3)
         self.norm3 = nn.GroupNorm(groups, width)
-        self.adapter16 = nn.Conv2d(pyramid_channels[2], width, 1)
-        self.adapter8 = nn.Conv2d(pyramid_channels[1], width, 1)
+        self.adapter16 = Convolution(pyramid_channels[2], width, 1)
+        self.adapter8 = Convolution(pyramid_channels[1], width, 1)
         self.depthwise = nn.Conv2d(width, width, 5, padding=2, groups=width)
-        self.pointwise = nn.Conv2d(width, width, 1)
+        self.pointwise = Convolution(width, width, 1)
         for module in self.children():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
@@ -52,11 +54,11 @@ class SpatialDecoder(nn.Module):
         x = adapted16 + F.interpolate(x, size=adapted16.shape[-2:], mode="nearest")
         x = self.norm2(self.conv2(x))
         x = adapted8 + F.interpolate(x, size=adapted8.shape[-2:], mode="nearest")
-        return self.sharpened(F.relu(self.norm3(self.conv3(x))))
+        return self.sharpened(self.norm3(self.conv3(x)).relu_())
 
     def sharpened(self, x: Tensor) -> Tensor:
         """The last two convolutions, at full width and height."""
-        return F.relu(self.pointwise(F.relu(self.depthwise(x))))
+        return self.pointwise(self.depthwise(x).relu_()).relu_()  # type: ignore[no-any-return]
 
 
 class SharedSpatialDecoder(SpatialDecoder):

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from model.box_head import BoxHead
 from model.boxes import boxes_of_masks
 from model.config import ModelConfig
-from model.losses import SetCriterion, box_losses, dice_loss, focal_loss, loss_grid, resize_masks
+from model.losses import SetCriterion, box_losses, loss_grid, resize_masks
 from model.matching import dice_coefficient, match_by_boxes, match_by_masks
+from model.published.criterion import dice_loss, focal_loss
 
 K, T, H, W = 3, 2, 4, 6
 seeds = st.integers(0, 10_000)

@@ -16,6 +16,7 @@ from harness.data.synthetic import write_dataset
 from harness.engine.manifest import write_manifest
 from harness.engine.plan import Options, make_plan
 from model import build_model
+from model.checkpoint import save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,11 +95,16 @@ def test_other_commands_do_what_they_say(
     source = tmp_path / "source.pth"
     torch.save({"model": build_model({"backbone": "tiny", "hidden_dim": 32}).state_dict()}, source)
     (tmp_path / "results.json").write_text("[]")
-    places = {"FOLDER": footage, "SOURCE": source}
+    frames = footage / "valid" / "JPEGImages" / "valid_00000"
+    places = {"FOLDER": footage, "SOURCE": source, "VIDEO": frames, "OUT": tmp_path / "OUT"}
     program, module, name, *arguments = shlex.split(command)
     assert (program, module, name) == (".venv/bin/python", "-m", "harness")
     made = {word: tmp_path / word for word in arguments if word.endswith((".json", ".zip", ".safetensors"))}
     words = [str({**places, **made}.get(word, word)) for word in arguments]
+    if arguments[0] == "segment":
+        model = build_model({"backbone": "tiny", "hidden_dim": 32, "ffn_dim": 32})
+        save_weights(model, made["WEIGHTS.safetensors"], {"config": model.config.model_dump()})
+        words += ["--short-side", "32"]
     if arguments[0] in ("status", "show"):  # of a sweep that has been planned and has not begun
         sweep, results = ROOT / "sweeps" / "table3a.yaml", tmp_path / "results"
         planned = Options(sweep, "tiny", results, tmp_path / "reports")

@@ -80,11 +80,25 @@ def test_short_passes_go_on_until_the_time_is_full(
     assert len(found.fps_passes) == 8
 
 
+def test_milliseconds_a_frame_are_told_of_the_typical_and_the_slow_video(
+    valid: VideoDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = [9.0, 9.0, 9.0, 0.6, 1.2, 6.0, 0.6, 1.2, 6.0, 0.6]
+    found, _ = timed(valid, monkeypatch, costs, videos=None, passes=2, min_seconds=0)
+    assert (found.frame_ms_p50, found.frame_ms_p90) == pytest.approx((200.0, 1000.0))
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 1.0), (0.25, 1.0), (0.5, 2.0), (0.51, 3.0), (1.0, 4.0)])
+def test_the_value_that_a_share_does_not_pass(share: float, value: float) -> None:
+    assert speed.at_share([1.0, 2.0, 3.0, 4.0], max(share, 0.01)) == value
+
+
 def test_fps_counts_all_frames_of_all_videos(valid: VideoDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     found, clock = timed(valid, monkeypatch, [0.5], videos=None, passes=2, min_seconds=0)
     assert found.timed_frames == 3 * FRAMES
     assert found.fps == pytest.approx(3 * FRAMES / 1.5)
     assert found.kept_tracks == 3 * 2
+    assert found.frame_ms_p50 == found.frame_ms_p90 == pytest.approx(1000 * 0.5 / FRAMES)
     assert {size[0] for size in clock.sizes} == {FRAMES}
     assert {min(size[2:]) for size in clock.sizes} == {360}, "resized before, not inside"
 

@@ -199,12 +199,12 @@ def test_global_random_state_does_not_matter(dataset: VideoDataset, tmp_path: Pa
 def test_encoders_that_share_a_seed_share_their_clips(
     dataset: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Tensor] = []
+    seen: dict[int, Tensor] = {}  # several threads read: in no order
     plain = ClipSampler.clip
 
     def noted(self: ClipSampler, index: int) -> Any:
         clip = plain(self, index)
-        seen.append(clip.frames)
+        seen[index] = clip.frames
         return clip
 
     monkeypatch.setattr(ClipSampler, "clip", noted)
@@ -212,7 +212,7 @@ def test_encoders_that_share_a_seed_share_their_clips(
     for name, encoder, seed in (("a", "ifc", 0), ("b", "full_thw", 0), ("c", "ifc", 1)):
         seen.clear()
         run(config(encoder, steps=3), dataset, tmp_path / name, seed)
-        drawn.append(list(seen))
+        drawn.append([seen[index] for index in sorted(seen)])
     assert len(drawn[0]) == 6
     assert all(torch.equal(a, b) for a, b in zip(drawn[0], drawn[1], strict=True))
     assert not all(a.shape == c.shape and torch.equal(a, c) for a, c in zip(drawn[0], drawn[2], strict=True))

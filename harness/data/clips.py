@@ -11,6 +11,9 @@ Shapes
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +27,11 @@ from torch.nn import functional as F
 from harness.config import TrainConfig
 from harness.data.ytvis import Video, VideoDataset
 from model.errors import InputError
+
+READERS = 8
+"""Threads that read clips, at most; decoding and resizing leave Python's lock to others"""
+BATCHES_AHEAD = 2
+"""So many batches' clips are read or being read at a time: what bounds the memory"""
 
 
 @dataclass(frozen=True)
@@ -197,21 +205,27 @@ def pad(batch: Batch, height: int, width: int) -> Batch:
 def batches(
     sampler: ClipSampler, first_step: int, steps: int, clips_per_batch: int, rank: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
-    """Batches of steps first_step..steps-1; the next one is read while the current one is used.
+    """Batches of steps first_step..steps-1; clips of the next ones are read while one is used.
 
     With several ``processes``, which divide ``clips_per_batch``, only the share of process ``rank``: their
     shares make up the batch, in order of rank.
     """
     share = clips_per_batch // processes
-
-    def read(step: int) -> Batch:
-        start = step * clips_per_batch + rank * share
-        return collate([sampler.clip(i) for i in range(start, start + share)])
-
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = reader.submit(read, first_step) if first_step < steps else None
-        for step in range(first_step, steps):
-            assert upcoming is not None
-            batch = upcoming.result()
-            upcoming = reader.submit(read, step + 1) if step + 1 < steps else None
-            yield batch
+    clips = (
+        step * clips_per_batch + rank * share + place
+        for step in range(first_step, steps)
+        for place in range(share)
+    )
+    readers = min(READERS, os.cpu_count() or 1)
+    ahead = max(share * BATCHES_AHEAD, readers)
+    with ThreadPoolExecutor(max_workers=readers) as pool:
+        try:
+            reading = deque(pool.submit(sampler.clip, i) for i in itertools.islice(clips, ahead))
+            for _ in range(first_step, steps):
+                read = []
+                for _ in range(share):
+                    read.append(reading.popleft().result())
+                    reading.extend(pool.submit(sampler.clip, i) for i in itertools.islice(clips, 1))
+                yield collate(read)
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from model.attention import Attention
 from model.backbone import ConvNorm, FrozenBatchNorm
 from model.clip_model import ClipModel
+from model.convolution import Convolution
 from model.positions import sine_positions
 
 
@@ -135,6 +136,8 @@ def published_operations(model: ClipModel) -> PublishedClipModel:
                 setattr(module, name, ExplicitAttention(child))
             elif isinstance(child, ConvNorm) and isinstance(child.norm, FrozenBatchNorm):
                 setattr(module, name, NormAfterConv(child, child.norm))
+            elif isinstance(child, Convolution):
+                child.__class__ = nn.Conv2d  # type: ignore[assignment]  # torch's own gradients
     for own, copied in zip(model.parameters(), published.parameters(), strict=True):
         copied.requires_grad_(own.requires_grad)
     return published.to(next(model.parameters()).device).train(model.training)

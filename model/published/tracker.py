@@ -16,6 +16,10 @@ MAX_INSTANCES = 50
 SMOOTHING = 1e-6
 
 
+class TooManyInstancesError(ValueError):
+    """A video has more instances than the published tracker holds; there it is an index error."""
+
+
 class SquareTracker:
     """Keeps every window's masks in buffers of L windows x 50 instances x L frames: memory grows with L^2."""
 
@@ -45,7 +49,7 @@ class SquareTracker:
     def update(self, frames: range, class_probs: Tensor, mask_logits: Tensor) -> None:
         """Take one window's predictions: class_probs (N, K+1) and mask_logits (N, T, h, w).
 
-        Raises :class:`ValueError` beyond 50 instances; the published code fails with an index error.
+        Raises :class:`TooManyInstancesError` beyond 50.
         """
         probabilities = mask_logits.sigmoid()
         common = [place for place, frame in enumerate(frames) if frame in self.seen]
@@ -64,8 +68,8 @@ class SquareTracker:
                 owner[prediction] = self.instances
                 self.instances += 1
             if self.instances > MAX_INSTANCES:
-                raise ValueError(
-                    f"the published tracker holds {MAX_INSTANCES} instances, and finds more here"
+                raise TooManyInstancesError(
+                    f"the published tracker holds {MAX_INSTANCES} instances; here are more"
                 )
             row = owner[prediction]
             span = slice(frames.start, frames.stop)

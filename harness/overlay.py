@@ -1,0 +1,234 @@
+"""Tracks painted over their frames: a picture a frame, or a video. One frame is in memory at a time.
+
+Shapes
+    H, W    frame size
+    H', W'  size of the picture: the frame's own, but for very large and very small frames
+"""
+
+from __future__ import annotations
+
+import colorsys
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from harness.data.video_file import Frame, import_av
+from model.errors import InputError
+from model.whole_file import whole_file
+
+LONGEST_SIDE = 1920
+"""Pictures of larger frames are made smaller: encoders keep tens of them, and no screen has 10,000 pixels."""
+SHORT_SIDE = 240
+"""Pictures of smaller frames are made larger by a whole number, or no label could be read."""
+GOLDEN = 0.618034
+"""Of the circle of hues, between the colours of tracks that follow each other: no two of them are near"""
+SHADES = ((0.85, 0.95), (0.6, 1.0), (0.95, 0.75))
+"""Saturation and value, in turn"""
+JPEG_QUALITY = 90
+USUAL_RATE = Fraction(25)
+"""Of videos whose file tells no frame rate"""
+CODECS: dict[str, dict[str, str]] = {
+    "libx264": {"crf": "20", "preset": "veryfast"},
+    "mpeg4": {"qscale": "3"},
+}
+"""The first that FFmpeg has here is taken."""
+
+Picture = NDArray[np.uint8]
+"""(H', W', 3) RGB"""
+Box = tuple[int, int, int, int]
+"""left, top, right, bottom; the last two are outside"""
+
+
+class Label(NamedTuple):
+    """What is written beside a track."""
+
+    text: str
+    at: Box
+    """The track's own box"""
+    colour: tuple[int, int, int]
+
+
+@cache
+def colour_of(track: int) -> tuple[int, int, int]:
+    """RGB of a track, the same on every frame and in every run."""
+    saturation, value = SHADES[track % len(SHADES)]
+    red, green, blue = colorsys.hsv_to_rgb(track * GOLDEN % 1, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def picture_size(height: int, width: int) -> tuple[int, int]:
+    """(H, W) to (H', W')."""
+    longest, shortest = max(height, width), min(height, width)
+    if longest > LONGEST_SIDE:
+        return max(1, height * LONGEST_SIDE // longest), max(1, width * LONGEST_SIDE // longest)
+    times = max(1, min(-(-SHORT_SIDE // shortest), LONGEST_SIDE // longest))
+    return height * times, width * times
+
+
+class Painter:
+    """Paints tracks on frames of one size."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.size = picture_size(height, width)
+        self._own = (height, width)
+        self._rows, self._columns = (
+            np.arange(new) * old // new for new, old in zip(self.size, self._own, strict=True)
+        )
+        self._line = 1 + (min(self.size) >= 500)
+
+    def picture(self, frame: Frame) -> Picture:
+        """The frame (3, H, W) alone."""
+        pixels = np.ascontiguousarray(frame.transpose(1, 2, 0))
+        if self.size == self._own:
+            return pixels
+        smaller = self.size[0] < self._own[0]
+        kind = Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
+        return np.array(Image.fromarray(pixels).resize(self.size[::-1], kind))
+
+    def paint(self, picture: Picture, mask: NDArray[np.bool_], track: int, text: str) -> Label | None:
+        """Colour the mask (H, W) of a track on the picture, in place; None where too little is left of it."""
+        if self.size != self._own:
+            mask = mask[self._rows[:, None], self._columns]
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not len(ys):
+            return None
+        top, bottom, left, right = int(ys[0]), int(ys[-1]) + 1, int(xs[0]), int(xs[-1]) + 1
+        inside, part = mask[top:bottom, left:right], picture[top:bottom, left:right]
+        colour = colour_of(track)
+        part[inside] = part[inside] // 2 + np.array(colour, np.uint8) // 2
+        part[_outline(inside, self._line)] = colour
+        return Label(text, (left, top, right, bottom), colour)
+
+    def write(self, picture: Picture, labels: list[Label]) -> Picture:
+        """The picture with its labels, none of them over another where there is room."""
+        image = Image.fromarray(picture)
+        draw, font = ImageDraw.Draw(image), _font(max(11, min(self.size) // 30))
+        taken: list[Box] = []
+        for label in labels:
+            place = _free_place(label, draw.textbbox((0, 0), label.text, font), self.size, taken)
+            taken.append(place)
+            dark = (
+                sum(part * share for part, share in zip(label.colour, (299, 587, 114), strict=True)) < 128000
+            )
+            draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=label.colour)
+            middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+            draw.text(middle, label.text, "white" if dark else "black", font, anchor="mm")
+        return np.array(image)
+
+
+def _outline(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """The pixels of a mask that are at most ``width`` from one outside of it."""
+    padded = np.pad(mask, width)
+    inner = mask
+    for step in range(1, width + 1):
+        for axis in (0, 1):
+            for shift in (-step, step):
+                rows, columns = ((width + shift * (axis == side)) for side in (0, 1))
+                inner = inner & padded[rows : rows + mask.shape[0], columns : columns + mask.shape[1]]
+    return mask & ~inner
+
+
+def _free_place(label: Label, text: tuple[float, ...], size: tuple[int, int], taken: list[Box]) -> Box:
+    """Above the track, else lower, down to the picture's end; always inside the picture."""
+    width, height = round(text[2] - text[0]) + 6, round(text[3] - text[1]) + 6
+    left = max(0, min(label.at[0], size[1] - width))
+    highest = max(0, min(label.at[1] - height, size[0] - height))
+    for top in range(highest, max(highest, size[0] - height) + 1, max(1, height // 2)):
+        place = (left, top, left + width, top + height)
+        if not any(_meet(place, other) for other in taken):
+            return place
+    return (left, highest, left + width, highest + height)
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib  # late: it brings a font with the letters of most languages
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size)
+
+
+# Where pictures go
+
+
+class Pictures(Protocol):
+    """Takes the pictures of a video in order."""
+
+    path: Path
+
+    def add(self, picture: Picture) -> None:
+        """The next picture."""
+
+    def close(self) -> None:
+        """What was added so far becomes a valid file."""
+
+
+class PictureFolder:
+    """``000000.jpg`` and so on, by the number of the frame."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(exist_ok=True)
+        self._count = 0
+
+    def add(self, picture: Picture) -> None:
+        """The next picture, whole or not at all."""
+        with whole_file(self.path / f"{self._count:06d}.jpg") as draft:
+            Image.fromarray(picture).save(draft, "JPEG", quality=JPEG_QUALITY)
+        self._count += 1
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class PictureVideo:
+    """A mp4, which has its name when it is closed; before it is a hidden draft."""
+
+    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction | None) -> None:
+        """``size``: (H', W'); odd sides get a row or column more, since most players take even ones only."""
+        self._av = av = import_av("--overlay: a mp4")
+        codec = next((name for name in CODECS if name in av.codecs_available), None)
+        if codec is None:
+            raise InputError(f"--overlay: FFmpeg has neither {' nor '.join(CODECS)} here; use --no-overlay")
+        self.path = path
+        self._odd = (size[0] % 2, size[1] % 2)
+        self._draft = path.with_name(f".{path.name}")
+        self._file = av.open(str(self._draft), "w", format="mp4")
+        rate = min(max(rate or USUAL_RATE, Fraction(1)), Fraction(240)).limit_denominator(1001)
+        self._stream: Any = self._file.add_stream(codec, rate=rate, options=CODECS[codec])
+        self._stream.height, self._stream.width = size[0] + self._odd[0], size[1] + self._odd[1]
+        self._stream.pix_fmt = "yuv420p"
+        self._count = 0
+
+    def add(self, picture: Picture) -> None:
+        """The next picture."""
+        even = np.pad(picture, ((0, self._odd[0]), (0, self._odd[1]), (0, 0)), mode="edge")
+        frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
+        frame.pts = self._count
+        self._mux(frame)
+        self._count += 1
+
+    def close(self) -> None:
+        """Give the video its name; one without pictures is no file."""
+        try:
+            if self._count:
+                self._mux(None)
+            self._file.close()
+            if self._count:
+                self._draft.replace(self.path)
+        finally:
+            self._draft.unlink(missing_ok=True)
+
+    def _mux(self, frame: Any) -> None:
+        try:
+            self._file.mux(self._stream.encode(frame))
+        except self._av.error.FFmpegError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None

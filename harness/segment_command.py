@@ -1,0 +1,106 @@
+"""``python -m harness segment`` as people type it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from harness.config import InferenceConfig
+from model.config import first_problem
+from model.errors import InputError
+
+EVERY_S = 5.0
+"""Between two lines that say how far it is"""
+
+OPTIONS = {"short_side": "short-side", "score_threshold": "score"}
+"""Settings whose options have another name"""
+
+Source = Annotated[Path, typer.Argument(help="A video file, or a folder of images.")]
+Weights = Annotated[Path, typer.Option(help="The weights of a model: a training's, or published ones.")]
+Out = Annotated[Path | None, typer.Option(help="A new folder; by default segmented/ and the source's name.")]
+Window = Annotated[int, typer.Option(help="T, frames of a clip.")]
+Stride = Annotated[int, typer.Option(help="S, frames between the starts of neighbouring windows.")]
+ShortSide = Annotated[int, typer.Option(help="Frames go into the model with a shorter side of this.")]
+Score = Annotated[float, typer.Option(help="Classes with a higher probability give a result each.")]
+Overlay = Annotated[bool, typer.Option("--overlay/--no-overlay", help="Paint tracks over the frames.")]
+OverlayScore = Annotated[
+    float, typer.Option(min=0, max=1, help="Paint tracks whose best class has at least this probability.")
+]
+Categories = Annotated[
+    Path | None, typer.Option(help="An annotation json, for ids and names of the classes: valid.json.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in the folder.")]
+
+
+class InterruptedRunError(Exception):
+    """Ctrl-C or SIGTERM; the message says what is left."""
+
+
+def segment(
+    source: Source,
+    weights: Weights,
+    out: Out = None,
+    window: Window = 5,
+    stride: Stride = 1,
+    short_side: ShortSide = 360,
+    score: Score = 0.01,
+    overlay: Overlay = True,
+    overlay_score: OverlayScore = 0.3,
+    categories: Categories = None,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Find, segment and track objects in SOURCE; writes frames.jsonl, results.json and overlays.
+
+    Frames appear in frames.jsonl as soon as they are final. Exit status 1 when there is not enough memory.
+    """
+    settings = {"window": window, "stride": stride, "short_side": short_side, "score_threshold": score}
+    try:
+        inference = InferenceConfig(**settings)  # type: ignore[arg-type]
+    except ValidationError as error:
+        key, colon, rest = first_problem(error, InferenceConfig).partition(":")
+        named = f"--{OPTIONS.get(key, key)}" if key in settings else key
+        raise InputError(f"{named}{colon}{rest}") from None
+    folder = out if out is not None else Path("segmented", source.resolve().stem)
+
+    from harness.segment import NoMemoryError, Request, segment  # late: torch takes seconds to import
+
+    request = Request(source, weights, folder, inference, device, overlay, overlay_score, categories, force)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    progress = _Progress()
+    try:
+        done = segment(request, progress)
+    except NoMemoryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"{folder} holds the {progress.final} frames that were final") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(f"{done.frames} frames, {done.tracks} tracks, {done.results} results")
+    print(*(f"written: {file}" for file in done.files), sep="\n")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+class _Progress:
+    """Says now and then on standard error how many frames are final."""
+
+    def __init__(self) -> None:
+        self.final = 0
+        self._said = time.monotonic()
+
+    def __call__(self, final: int, of: int | None) -> None:
+        self.final = final
+        if time.monotonic() - self._said >= EVERY_S:
+            self._said = time.monotonic()
+            print(f"{final} frames{f' of {of}' if of else ''} final", file=sys.stderr)
