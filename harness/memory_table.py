@@ -93,7 +93,10 @@ def markdown(question: Question, lines: Sequence[Line]) -> str:
         head = ["encoder", "operations", *(f"T={window}" for window in windows)]
         clips = f" of {question.clips} clips" if region == "training step" else ""
         title = f"{region}{clips}, {size[0]}x{size[1]}, {question.config.backbone}, {question.target}"
-        parts += [f"### Peak memory (GB): {title}", tabulate(rows, head, tablefmt="github")]
+        parts += [
+            f"### Peak memory (GB): {title}",
+            tabulate(rows, head, tablefmt="github", disable_numparse=True),
+        ]
     return "\n\n".join([*parts, *_notes(question)]) + "\n"
 
 
