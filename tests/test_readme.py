@@ -115,6 +115,11 @@ def test_other_commands_do_what_they_say(
         words += ["--results", str(results)]
         words += ["--reports", str(tmp_path / "reports")] if arguments[0] == "report" else []
         words = [str(tmp_path / word) if word == "kept" else word for word in words]
+    if arguments[0] == "bench":
+        words += shlex.split("--backbone tiny --size 32x48 --length 2 --window 2 --kept 3 --device cpu")
+        words += shlex.split("--region video --passes 1 --min-seconds 0")
+    if arguments[0] == "memory":
+        words += shlex.split("--backbone tiny --windows 5 --size 64x96")
     with pytest.raises(SystemExit) as ended:
         harness_command(words)
     missing = {"status": 1}  # says so by its exit status
