@@ -20,8 +20,8 @@ UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 ESTIMATED = "estimated tensors"
 """``peak_memory_kind`` of a number that was traced with fake tensors, not measured"""
 STATED_ERROR = (
-    "Against measured peaks of nine regions on a CPU: 0% to 11% too low where freed memory is given back, 12% to"
-    " 65% where the C library keeps it; on a GPU not held against any (docs/memory.md)."
+    "Against measured peaks of nine regions on a CPU: 0% to 11% too low where freed memory is given back, 12%"
+    " to 65% where the C library keeps it; on a GPU not held against any (docs/memory.md)."
 )
 """Of ``benchmarks/memory_estimate.py``"""
 
