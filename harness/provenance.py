@@ -72,6 +72,7 @@ EVALUATION_CODE = (
     "harness/memory_budget.py",
     "harness/model_speed.py",
     "harness/speed.py",
+    "harness/allocator.py",
     "harness/stages.py",
     "harness/record_file.py",
     "harness/trial.py",

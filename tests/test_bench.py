@@ -64,7 +64,7 @@ def test_two_sides_are_timed_in_turn_and_agree(tmp_path: Path) -> None:
         ({"cuda_graphs": True, "device": "cpu"}, "--cuda-graphs: on cpu"),
         ({"kept": 100}, "--kept: 100: allowed: less than the model's 100 queries"),
         ({"encoder": "ifcc"}, "allowed: no_comm, full_thw, decomp_t_hw, ifc"),
-        ({"weights": Path("absent.pth")}, "--weights: absent.pth: no such file"),
+        ({"weights": Path("absent.pth")}, "absent.pth: no such weights file"),
     ],
     ids=str,
 )

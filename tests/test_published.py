@@ -99,7 +99,7 @@ def test_square_buffers_give_the_streams_answer(case: tuple[int, ...]) -> None:
 def test_the_published_tracker_ends_at_fifty_instances() -> None:
     tracker = SquareTracker(1, 2, (1, 1), torch.device("cpu"))
     many = MAX_INSTANCES + 1
-    with pytest.raises(ValueError, match="no more than 50 instances"):
+    with pytest.raises(ValueError, match="holds 50 instances"):
         tracker.update(range(2), torch.ones(many, 2), torch.ones(many, 2, 1, 1))
 
 

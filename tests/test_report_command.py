@@ -151,7 +151,7 @@ def test_more_seeds_than_the_scale_plans(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tabel3a"], "SWEEP: 'tabel3a': allowed: a sweep file, or one of pretrain, table1"),
+        (["tabel3a"], "SWEEP: 'tabel3a': allowed: a sweep file, or one of pretrain, scaling"),
         (["no/such.yaml"], "no/such.yaml: cannot be read as a sweep file"),
         (["table2c", "--scale", "huge"], "--scale: 'huge': no such scale"),
     ],
