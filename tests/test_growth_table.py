@@ -110,3 +110,28 @@ def test_growth_needs_complexities(spec: TableSpec) -> None:
     wrong = replace(spec, growth="table3a_encoders")
     with pytest.raises(InputError, match=r"'table3a_encoders' of paper\.yaml has no complexity"):
         growth_lines(made(wrong))
+
+
+def test_memory_tokens_have_no_formula() -> None:
+    spec = spec_of("scaling_memory", seeds=1)
+    rows = []
+    for (tokens,), (size, window), seed in runs(spec):
+        config = {"model": {"encoder": "ifc", "memory_tokens": tokens, "hidden_dim": 48, "backbone": "tiny"}}
+        numbers = {
+            "model_fps": 9.0,
+            "encoder_ms": float(str(tokens)) ** 0.5,
+            "model_memory_gb": 1.0,
+            "flops_g": 1.0,
+        }
+        varied = {"clip.resolution": size, "model.memory_tokens": tokens, "frame_tokens": 24}
+        whole = {"config": json.dumps({**config, "inference": {"window": window}}), "sweep": spec.name}
+        rows.append(row("ifc", int(str(window)), seed) | {"scale": spec.scale} | varied | numbers | whole)
+    findings = examine(spec, pd.DataFrame(rows))
+    lines = [line for line in growth_lines(findings) if (line.along, line.metric) == ("M", "encoder_ms")]
+    assert [line.at for line in lines] == ["T=5, HW=24", "T=36, HW=24"]
+    for line in lines:
+        whole_fit, _, *formula = line.fits
+        assert whole_fit is not None
+        assert whole_fit.exponent == pytest.approx(0.5)
+        assert formula == [None, None]
+    assert "scaling_memory_growth.tex" in report_files(findings, figures_of(findings))

@@ -109,6 +109,8 @@ def std_caption(findings: Findings, metrics: tuple[str, ...]) -> list[Sentence]:
 
 def _made_up(findings: Findings) -> list[Sentence]:
     """What nobody who sees the table alone may miss."""
+    if any(metric in MODEL_METRICS for metric in findings.spec.cells):
+        return [Sentence(f"On random frames, scale {findings.spec.scale}.", note=False)]
     if not is_synthetic(findings.selection):
         return []
     return [Sentence(f"On synthetic data, scale {findings.spec.scale}.", note=False)]

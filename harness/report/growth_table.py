@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,11 +58,12 @@ class GrowthLine:
     @property
     def fits(self) -> tuple[Growth | None, Growth | None, Growth | None, Growth | None]:
         """All and upper half, then both of the formula."""
-        of_formula = (growth(self.x, self.formula), growth(*upper_half(self.x, self.formula)))
+        predicted = self.formula or (math.nan,) * len(self.x)  # of nothing there is no growth
+        of_formula = (growth(self.x, predicted), growth(*upper_half(self.x, predicted)))
         return (
             growth(self.x, self.y),
             growth(*upper_half(self.x, self.y)),
-            *(of_formula if self.formula else (None, None)),
+            *of_formula,
         )
 
 
