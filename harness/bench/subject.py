@@ -9,13 +9,16 @@ from torch import Tensor
 
 from harness.config import InferenceConfig, SyntheticConfig
 from harness.data.synthetic import write_dataset
-from harness.data.ytvis import load_dataset
+from harness.data.ytvis import Video, VideoDataset, load_dataset
 from model import build_model
 from model.checkpoint import save_weights
+from model.clip_model import ClipModel
 from model.config import ModelConfig
 from model.errors import InputError
 
 CLASSES_KEPT = 3.0
+WINDOWS = 6
+"""Over the first video, that are looked at"""
 SCORE_THRESHOLD = InferenceConfig().score_threshold
 
 
@@ -43,9 +46,9 @@ def write_weights(
 ) -> ModelConfig:
     """Untrained weights that keep as many queries and classes as trained ones may; returns their model.
 
-    What is kept drives tracking, upsampling and encoding. So "no object" is made as likely as leaves ``kept``
-    queries of the first window, and classes are made as sure of themselves as leaves ``CLASSES_KEPT`` of them
-    above the threshold of results, on average over these queries.
+    What is kept drives tracking, upsampling and encoding. So "no object" is made as likely as leaves at most
+    ``kept`` queries of some windows over the first video, and classes as sure of themselves as leaves
+    ``CLASSES_KEPT`` of them above the threshold of results, on average over the fullest window's queries.
     """
     dataset = load_dataset(folder, split)
     config = ModelConfig.parse(
@@ -58,9 +61,12 @@ def write_weights(
     video = next((video for video in dataset.videos if video.length), None)
     if video is None:
         raise InputError(f"{dataset.annotation_file}: no video has a frame: nothing to time")
-    frames = torch.from_numpy(dataset.frames(video, range(min(window, video.length))))
+    starts = sorted({round(i * max(0, video.length - window) / (WINDOWS - 1)) for i in range(WINDOWS)})
     with torch.inference_mode():
-        logits = model(frames[None])["pred_logits"][0]
+        logits = max(
+            (_class_logits(model, dataset, video, start, window) for start in starts),
+            key=lambda found: float(_shift(found, kept)),
+        )
         factor = 1.0
         while _classes_kept(factor * logits, kept) > CLASSES_KEPT:
             factor *= 1.25
@@ -70,6 +76,13 @@ def write_weights(
         bias[-1] += _shift(factor * logits, kept)
     save_weights(model, path, {"config": config.model_dump(), "identity": "untrained"})
     return config
+
+
+def _class_logits(model: ClipModel, dataset: VideoDataset, video: Video, start: int, window: int) -> Tensor:
+    """(Q, K+1) of the window that begins at frame ``start``."""
+    frames = dataset.frames(video, range(start, min(start + window, video.length)))
+    logits: Tensor = model(torch.from_numpy(frames)[None])["pred_logits"][0]
+    return logits
 
 
 def _shift(logits: Tensor, kept: int) -> Tensor:
