@@ -38,7 +38,7 @@ lint: setup-dev
 report: setup
 	$(RUN) -m harness report --results results/reference --reports reports/reference --allow-missing
 
-# Speed and memory beside the published operations: half an hour, with nothing else running.
+# Speed and memory beside the published operations; with nothing else running.
 bench: setup
 	$(RUN) -m benchmarks.speed
 

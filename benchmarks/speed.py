@@ -1,6 +1,6 @@
 """Measure speed and memory against their targets, beside the published operations, in one run.
 
-``python -m benchmarks.speed`` (``make bench``); half an hour on two cores; nothing else may use the machine.
+``python -m benchmarks.speed`` (``make bench``); nothing else may use the machine.
 Each line is measured in fresh processes that take turns (``docs/fps.md``). Lines that need a GPU, or bf16 on
 the CPU, say so where there is none. ``--only WORD`` measures the lines whose name holds the word.
 """
