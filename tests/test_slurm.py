@@ -45,7 +45,7 @@ TIMED = {
     "table": {**SWEEP["table"], "cells": ["AP", "fps"]},
     "seeds": 2,
 }
-ON_SLURM = ("--executor", "slurm", "--resources", "time=30,cpus_per_task=1")
+ON_SLURM = ("--executor", "slurm", "--resources", "time=30,cpus_per_task=1,exclusive=time")
 """Within ten minutes of its limit a job that is sent away counts as timed out"""
 
 
@@ -157,6 +157,7 @@ def test_the_same_command_attaches_and_submits_nothing_twice(disturbed: Disturbe
     assert "submitted" not in output.partition(": train")[0]
     made = submissions(disturbed.road.plan().rows / "_slurm")
     assert [submission.stages for submission in made[:2]] == [("train_evaluate",), ("time",)]
+    assert ["exclusive" in submission.parameters for submission in made[:2]] == [False, True]
     assert all(f"attached to 2 jobs of {submission.array}" in output for submission in made[:2])
     keys = {trial.key for trial in disturbed.road.plan().trials}
     assert all(set(submission.jobs.values()) == keys for submission in made[:2])

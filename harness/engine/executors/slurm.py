@@ -139,7 +139,7 @@ class _Arrays:
         import submitit  # only where it is asked for
 
         log = str(self.folder.resolve() / ("%A_%a" if len(trials) > 1 else "%j"))
-        parameters = self.resources.parameters(f"ifc-{self.work.ledger.plan.sweep.name}", stages == ALONE)
+        parameters = self.resources.parameters(f"ifc-{self.work.ledger.plan.sweep.name}", _are_alone(stages))
         if after:
             parameters["dependency"] = "afterany:" + ":".join(after)
         logs = {"output": f"{log}.out", "error": f"{log}.err"}
@@ -327,7 +327,11 @@ def _threads(work: Work) -> int | None:
 
 
 def _is_alone(submission: Submission) -> bool:
-    return submission.stages == ALONE
+    return _are_alone(submission.stages)
+
+
+def _are_alone(stages: Sequence[str]) -> bool:
+    return set(stages) <= set(ALONE)
 
 
 @contextmanager
