@@ -39,7 +39,7 @@ from model.config import ModelConfig
 from model.losses import SetCriterion
 from model.losses import Target as Targets
 from model.matching import Match, mask_scores
-from model.ready import FRAMES_AT_ONCE, OTHERWISE_AT_ONCE, ReadyModel
+from model.ready import FRAMES_AT_ONCE, OTHERWISE_AT_ONCE, Execution, ReadyModel
 
 Target = Literal["cuda", "cpu"]
 KEPT_QUERIES = 10
@@ -161,9 +161,11 @@ def estimate_window(
     with traced(target, kept) as live, torch.no_grad():
         built = build_model(config)
         stride_of_masks = built.backbone.strides[1]
-        model = ReadyModel(built)
+        # The packed ones need as much, but fake tensors cannot be packed.
+        model = ReadyModel(built, Execution(convolutions="minimal" if target == "cpu" else "library"))
         del built
         model.frames_at_once = min(window, FRAMES_AT_ONCE.get(target, OTHERWISE_AT_ONCE))
+        model.one_by_one = target == "cpu"
         held = live.restart()
         grid = tuple(math.ceil(side / stride_of_masks) for side in frame_size)
         shares = target == "cpu"  # the spatial decoder; fake tensors are all of the CPU

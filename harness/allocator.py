@@ -1,8 +1,8 @@
-"""How the C library hands out large blocks while a process trains on a CPU.
+"""How the C library hands out large blocks while a process trains or segments on a CPU.
 
 glibc maps each block above some size (at most 32 MiB, by its own rule) anew from the kernel, and gives it
-back when it is freed. The maps of a training step are such blocks: every operation then waits for the kernel
-to fill its pages with zeros. Told to keep them, the library hands the same pages out again.
+back when it is freed. The maps of a training step, and of frames, are such blocks: every operation then waits
+for the kernel to fill its pages with zeros. Told to keep them, the library hands the same pages out again.
 
 It changes no number, only where memory comes from. What it gives is in ``docs/performance.md``.
 """

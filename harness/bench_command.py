@@ -30,6 +30,7 @@ def bench(
     precision: Annotated[str, typer.Option(help="float32, or autocast to bfloat16 or float16.")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile; see warm-up.")] = False,
     cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Compiled and replayed.")] = False,
+    memory: Annotated[str, typer.Option(help="Who keeps freed memory: ours, both or none.")] = "ours",
     to_json: Annotated[Path | None, typer.Option("--json", help="Every pass, as json.")] = None,
 ) -> None:
     """Frames per second by the protocol of docs/fps.md, in fresh processes that take turns."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.activation_memory import estimate_window
+from harness.allocator import freed_memory_kept
 from harness.config import TrialConfig
 from harness.flops import count_encoder
 from harness.memory import peak_memory, reset_peak_memory
@@ -50,6 +51,7 @@ class ModelSpeed:
     """Passes that were timed, after one that warmed up"""
 
 
+@freed_memory_kept()
 def time_model(
     config: TrialConfig, device: torch.device, budget: int | None, check: Callable[[], None]
 ) -> ModelSpeed:

@@ -56,8 +56,10 @@ TRAINING_CODE = (
 )
 # What an AP or a FPS depends on besides the weights.
 EVALUATION_CODE = (
+    "model/fixed_convolution.py",
     "model/inference.py",
     "model/ready.py",
+    "model/shared_spatial_decoder.py",
     "model/tracking.py",
     "harness/data/benchmarks.py",
     "harness/data/splits.py",

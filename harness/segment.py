@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.allocator import freed_memory_kept
 from harness.config import InferenceConfig
 from harness.data.clips import resize_frames
 from harness.data.rle import Rle
@@ -164,6 +165,7 @@ class _Run:
             self._pictures = self._overlay()
             open_files.callback(self._pictures.close)
 
+    @freed_memory_kept()
     def to_the_end(self) -> Segmented:
         """All frames."""
         for batch in batches(self._source, self._at_once):

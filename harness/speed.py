@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.allocator import freed_memory_kept
 from harness.clocks import Load, gpu_clocks
 from harness.config import TrialConfig
 from harness.data.clips import resize_frames
@@ -52,6 +53,7 @@ class Speed:
     """What the driver told before the timed passes and after them; None without a GPU"""
 
 
+@freed_memory_kept()
 def time_videos(
     model: ClipModel,
     dataset: VideoDataset,

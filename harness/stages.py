@@ -153,13 +153,14 @@ def evaluate_cell(
     voice.emit("stage", name=f"evaluate T={config.inference.window}")
     results: list[dict[str, Any]] = []
     made_ready = ReadyModel(model)
-    for done, video in enumerate(dataset.videos, 1):
-        voice.check()
-        try:
-            results += video_results(made_ready, dataset, video, config.inference)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"video {video.video_id}: {error}") from None
-        voice.emit("video", done=done, of=len(dataset.videos))
+    with freed_memory_kept():
+        for done, video in enumerate(dataset.videos, 1):
+            voice.check()
+            try:
+                results += video_results(made_ready, dataset, video, config.inference)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"video {video.video_id}: {error}") from None
+            voice.emit("video", done=done, of=len(dataset.videos))
     write_results(folder / "results.json", results)
     score = evaluate_images if dataset.is_images else evaluate
     metrics = score(dataset.ground_truth(), results)

@@ -61,7 +61,7 @@ class FeedForward(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.linear2(self.dropout(F.relu(self.linear1(x))))
+        y = self.linear2(self.dropout(self.linear1(x).relu_()))
         return self.norm(x + self.dropout(y))  # type: ignore[no-any-return]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.convolution import convolve
+from model.convolution import convolve, finished
 
 
 class PixelNorm(NamedTuple):
@@ -71,40 +71,16 @@ class ConvNorm(nn.Conv2d):
         self.norm = norm
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, plus: Tensor | None = None, relu: bool = False) -> Tensor:
+        """x to the normalised result; where asked for, ``plus`` of its shape is added, then a ReLU."""
         if isinstance(self.norm, FrozenBatchNorm):
-            return convolve(x, *self.folded(self.norm), self.stride[0])
-        return self.norm(convolve(x, self.weight, None, self.stride[0]))  # type: ignore[no-any-return]
+            return finished(convolve(x, *self.folded(self.norm), self.stride[0]), plus, relu)
+        return finished(self.norm(convolve(x, self.weight, None, self.stride[0])), plus, relu)
 
     def folded(self, norm: FrozenBatchNorm) -> tuple[Tensor, Tensor]:
         """Weights and bias of the one convolution that does both."""
         scale, shift = norm.scale_and_shift()
         return self.weight * scale[:, None, None, None], shift
-
-
-class FoldedConv(nn.Module):
-    """A convolution and its frozen norm as one operation with fixed weights, channels last."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, conv: ConvNorm, norm: FrozenBatchNorm) -> None:
-        super().__init__()
-        self.stride, self.padding = conv.stride, conv.padding
-        weight, bias = (x.detach() for x in conv.folded(norm))
-        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-
-
-def fold_norms(backbone: nn.Module) -> None:
-    """Replace convolutions and frozen norms behind them by one operation, for inference."""
-    for module in list(backbone.modules()):
-        for name, conv in list(module.named_children()):
-            if isinstance(conv, ConvNorm) and isinstance(conv.norm, FrozenBatchNorm):
-                setattr(module, name, FoldedConv(conv, conv.norm))
 
 
 class BasicBlock(nn.Module):
@@ -116,9 +92,10 @@ class BasicBlock(nn.Module):
         self.conv2 = ConvNorm(outputs, outputs, 3, 1, FrozenBatchNorm(outputs))
         self.shortcut = _shortcut(inputs, outputs, stride)
 
-    def forward(self, x: Tensor) -> Tensor:  # no gradient needs what is overwritten here
-        y = self.conv2(self.conv1(x).relu_())
-        return y.add_(x if self.shortcut is None else self.shortcut(x)).relu_()  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(x, relu=True)
+        beside = x if self.shortcut is None else self.shortcut(x)
+        return self.conv2(y, plus=beside, relu=True)  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -133,9 +110,10 @@ class Bottleneck(nn.Module):
         self.conv3 = ConvNorm(width, outputs, 1, 1, FrozenBatchNorm(outputs))
         self.shortcut = _shortcut(inputs, outputs, stride)
 
-    def forward(self, x: Tensor) -> Tensor:  # no gradient needs what is overwritten here
-        y = self.conv3(self.conv2(self.conv1(x).relu_()).relu_())
-        return y.add_(x if self.shortcut is None else self.shortcut(x)).relu_()  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.conv1(x, relu=True), relu=True)
+        beside = x if self.shortcut is None else self.shortcut(x)
+        return self.conv3(y, plus=beside, relu=True)  # type: ignore[no-any-return]
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> ConvNorm | None:
@@ -152,7 +130,7 @@ class Stem(nn.Module):
         self.conv1 = ConvNorm(3, 64, 7, 2, FrozenBatchNorm(64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(self.conv1(x).relu_(), kernel_size=3, stride=2, padding=1)
+        return F.max_pool2d(self.conv1(x, relu=True), kernel_size=3, stride=2, padding=1)
 
 
 class ResNet(nn.Module):

@@ -50,6 +50,10 @@ class FrameFeatures:
         alone = Alone(*(x[:, start:stop] for x in self.alone))
         return replace(self, alone=alone, maps=tuple(x[:, start:stop] for x in self.maps))
 
+    def frames(self) -> list[FrameFeatures]:
+        """Those of each frame by itself."""
+        return [self.part(place, place + 1) for place in range(self.alone.frames.shape[1])]
+
     @staticmethod
     def joined(parts: Sequence[FrameFeatures]) -> FrameFeatures:
         """The features of clips that follow each other, as one."""

@@ -45,6 +45,13 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Ten
     return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2)
 
 
+def finished(x: Tensor, plus: Tensor | None, relu: bool) -> Tensor:
+    """What follows a convolution, written over its result, which no gradient needs."""
+    if plus is not None:
+        x += plus
+    return x.relu_() if relu else x
+
+
 class _ByProducts(torch.autograd.Function):
     """Forward, and backward to the input, as torch does them; only the weights' gradient is ours."""
 

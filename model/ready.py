@@ -1,7 +1,8 @@
 """A clip model made ready to segment videos: the same function, other operations.
 
-Exact (to rounding) are: frozen norms folded into convolutions, and a spatial decoder that computes once what
-the windows of a frame share. Lower precision and compilation are asked for, and change outputs.
+Exact (to rounding) are: frozen norms folded into convolutions, convolutions of fewer products, and a spatial
+decoder that computes once what the windows of a frame share. Lower precision and compilation are asked for,
+and change outputs.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.backbone import fold_norms
+from model.backbone import ConvNorm, FrozenBatchNorm
 from model.clip_model import ClipModel, Detections, FrameFeatures
 from model.config import ModelConfig
-from model.mask_head import SharedSpatialDecoder
+from model.convolution import Convolution
+from model.fixed_convolution import Convolutions, fixed_convolution
+from model.shared_spatial_decoder import SharedSpatialDecoder
 
-FRAMES_AT_ONCE = {"cpu": 1}
-"""Frames that go through the backbone and the spatial decoder together, by kind of device. On a CPU one
-frame's maps stay in memory that the process has; larger ones are asked of the system each time, which costs
-more than it saves (docs/performance.md)."""
+FRAMES_AT_ONCE = {"cpu": 4}
 OTHERWISE_AT_ONCE = 5
-WINDOWS_WORTH_SHARING = 2.0
+"""Frames that go through the backbone together, by kind of device (docs/performance.md)"""
+WINDOWS_WORTH_SHARING = 3.0
 """So many windows must see a frame before the shared spatial decoder pays"""
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -39,6 +40,8 @@ class Execution(NamedTuple):
     """By ``torch.compile``: takes a minute or more before the first frame"""
     cuda_graphs: bool = False
     """Compiled, and replayed as CUDA graphs"""
+    convolutions: Convolutions = "packed"
+    """At most so special ones; of other kinds than ``library`` only on CPUs, in float32, not compiled"""
 
 
 PLAIN = Execution()
@@ -48,13 +51,18 @@ class ReadyModel:
     """A copy of a model, in evaluation mode, for :class:`model.inference.VideoStream`."""
 
     def __init__(self, model: ClipModel, execution: Execution = PLAIN) -> None:
+        self.device = next(model.parameters()).device
+        plain = execution.precision == "float32" and not (execution.compiled or execution.cuda_graphs)
+        kind = execution.convolutions if plain and self.device.type == "cpu" else "library"
         with torch.inference_mode():
             self._model = copy.deepcopy(model).eval().requires_grad_(False)
-            fold_norms(self._model.backbone)
             self._shared = SharedSpatialDecoder(self._model.spatial_decoder)
-        self.device = next(model.parameters()).device
+            for part in (self._model, self._shared):
+                fix_convolutions(part, kind)
         self.config: ModelConfig = model.config
         self.frames_at_once = FRAMES_AT_ONCE.get(self.device.type, OTHERWISE_AT_ONCE)
+        self.one_by_one = self.device.type == "cpu"
+        """The spatial decoder sees a frame of a window at a time: its maps stay in caches"""
         self._execution = execution
         if execution.compiled or execution.cuda_graphs:
             self._compile("reduce-overhead" if execution.cuda_graphs else "default")
@@ -74,8 +82,9 @@ class ReadyModel:
 
     def detect(self, parts: Sequence[FrameFeatures]) -> Detections:
         """The frames of one window, in parts that follow each other, to what was found in them; float32."""
-        if self.frames_at_once > 1:
-            parts = [FrameFeatures.joined(parts)]
+        parts = (
+            [each for x in parts for each in x.frames()] if self.one_by_one else [FrameFeatures.joined(parts)]
+        )
         with self._autocast():
             found = self._model.detect(parts)
         return Detections(found.class_probs.float(), found.mask_logits.float(), found.finite)
@@ -91,6 +100,19 @@ class ReadyModel:
             part.compile(mode=mode, dynamic=False)
         for name in ("alone", "together"):
             setattr(own.encoder, name, torch.compile(getattr(own.encoder, name), mode=mode, dynamic=False))
+
+
+def fix_convolutions(model: nn.Module, kind: Convolutions) -> None:
+    """Replace convolutions, and frozen norms behind them, by one operation each with fixed weights."""
+    for module in list(model.modules()):
+        for name, conv in list(module.named_children()):
+            if isinstance(conv, ConvNorm) and isinstance(conv.norm, FrozenBatchNorm):
+                weight, bias = conv.folded(conv.norm)
+            elif isinstance(conv, Convolution) and conv.bias is not None:
+                weight, bias = conv.weight, conv.bias
+            else:
+                continue
+            setattr(module, name, fixed_convolution(weight, bias, conv.stride[0], kind))
 
 
 def ready(model: ClipModel | ReadyModel) -> ReadyModel:

@@ -22,9 +22,10 @@ from model.box_head import BoxHead
 from model.clip_model import ClipModel
 from model.communication import ENCODERS, Alone, Communication, Encoded, build_encoder, without_memory
 from model.config import encoder_names
+from model.fixed_convolution import DoubledConv
 from model.inference import segment_video
-from model.mask_head import DoubledConv, SharedSpatialDecoder
 from model.positions import sine_positions
+from model.shared_spatial_decoder import SharedSpatialDecoder
 
 ROOT = Path(__file__).parents[1]
 TINY: dict[str, Any] = {

@@ -11,8 +11,8 @@ import torch
 from model import build_model
 from model.clip_model import ClipModel
 from model.inference import VideoStream, segment_tracks
-from model.mask_head import SharedSpatialDecoder
 from model.ready import Execution, ReadyModel
+from model.shared_spatial_decoder import SharedSpatialDecoder
 
 SMALL: dict[str, Any] = {
     "memory_tokens": 2,
@@ -58,8 +58,8 @@ def test_a_ready_model_is_a_copy(backbone: str) -> None:
     ("encoder", "window", "stride", "length", "shared"),
     [
         ("ifc", 4, 1, None, True),
-        ("ifc", 4, 2, None, True),
-        ("ifc", 4, 3, None, False),
+        ("ifc", 6, 2, None, True),
+        ("ifc", 4, 2, None, False),
         ("ifc", 4, 1, 4, False),
         ("no_comm", 4, 1, None, False),
     ],

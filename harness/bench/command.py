@@ -16,6 +16,9 @@ from harness.bench.run import Bench, Measured, run_bench
 from model.config import ModelConfig
 from model.errors import InputError
 
+KEEPERS = ("ours", "both", "none")
+"""Who may keep freed memory"""
+
 
 @dataclass(frozen=True)
 class BenchOptions:
@@ -41,6 +44,7 @@ class BenchOptions:
     precision: Precision = "float32"
     compiled: bool = False
     cuda_graphs: bool = False
+    memory: str = "ours"
 
 
 def bench(options: BenchOptions, told: Callable[[str], None]) -> Bench:
@@ -55,6 +59,8 @@ def bench(options: BenchOptions, told: Callable[[str], None]) -> Bench:
         raise InputError(f"--stride: {options.stride}: must not be above --window {options.window}")
     if options.precision not in ("float32", "bfloat16", "float16"):
         raise InputError(f"--precision: {options.precision!r}: allowed: float32, bfloat16, float16")
+    if options.memory not in KEEPERS:
+        raise InputError(f"--memory: {options.memory!r}: allowed: {', '.join(KEEPERS)}")
     from harness.devices import check_device  # late: what was typed is checked before torch is loaded
 
     device = str(check_device(options.device))
@@ -102,11 +108,13 @@ def _jobs(
         precision=options.precision,
         compiled=options.compiled,
         cuda_graphs=options.cuda_graphs,
+        keeps_memory=options.memory in ("ours", "both"),
     )
     if options.against is None:
         return [ours]
     published: Side = "published-ops"
     as_published = {"precision": "float32", "compiled": False, "cuda_graphs": False}
+    as_published["keeps_memory"] = options.memory == "both"
     return [ours, ours.model_copy(update={"side": published, **as_published})]
 
 

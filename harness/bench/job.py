@@ -39,6 +39,8 @@ class BenchJob(Closed):
     precision: Precision = "float32"
     compiled: bool = False
     cuda_graphs: bool = False
+    keeps_memory: bool = True
+    """Freed memory stays with the process (``harness/allocator.py``), as wherever this harness segments"""
 
     @property
     def label(self) -> str:

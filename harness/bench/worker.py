@@ -14,12 +14,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from harness.allocator import freed_memory_kept
 from harness.bench.job import BenchJob
 from harness.bench.regions import Regions, runner_of
 from harness.clocks import Load, gpu_clocks
@@ -41,11 +43,12 @@ def main(arguments: list[str]) -> int:
     if job.precision == "float32":
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        regions = _prepared(job)
-        answer({"label": job.label, **conditions(regions.device)})
-        for line in sys.stdin:
-            command, _, argument = line.strip().partition(" ")
-            answer(one_pass(regions, argument) if command == "pass" else outputs(regions, Path(argument)))
+        with freed_memory_kept() if job.keeps_memory else nullcontext():
+            regions = _prepared(job)
+            answer({"label": job.label, **conditions(regions.device)})
+            for line in sys.stdin:
+                command, _, argument = line.strip().partition(" ")
+                answer(one_pass(regions, argument) if command == "pass" else outputs(regions, Path(argument)))
     except (InputError, TooManyInstancesError) as error:
         answer({"error": str(error), "kind": "input"})
         return 1

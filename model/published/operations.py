@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from model.attention import Attention
 from model.backbone import ConvNorm, FrozenBatchNorm
 from model.clip_model import ClipModel
-from model.convolution import Convolution
+from model.convolution import Convolution, finished
 from model.positions import sine_positions
 
 
@@ -59,9 +59,12 @@ class NormAfterConv(nn.Module):
         self.stride, self.padding = own.stride, own.padding
         self.weight, self.norm = own.weight, norm
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_i, H, W) to (N, C_o, H', W')."""
+    def forward(self, x: Tensor, plus: Tensor | None = None, relu: bool = False) -> Tensor:
+        """As :meth:`model.backbone.ConvNorm.forward`."""
         y = F.conv2d(x, self.weight, None, self.stride, self.padding)
+        return finished(self._normalised(y), plus, relu)
+
+    def _normalised(self, y: Tensor) -> Tensor:
         if y.requires_grad:
             return self.norm(y)  # type: ignore[no-any-return]
         norm = self.norm

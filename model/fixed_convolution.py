@@ -1,0 +1,184 @@
+"""2-D convolutions whose weights no longer change, for inference. Exact but for rounding.
+
+Shapes
+    N, I, O      images, input and output channels
+    H, W, h, w   input and output size
+    k            kernel (odd, padded by k // 2)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.convolution import finished
+
+MINIMAL_CHANNELS = 256
+"""Input and output channels from which the fewer products of a 3x3 convolution are worth their additions"""
+
+
+Convolutions = Literal["library", "minimal", "packed"]
+"""The library's own; of fewer products where that pays; and the library's with weights laid out beforehand"""
+
+
+class FixedConv(nn.Module):
+    """A convolution, what is added to it, and a ReLU; weights (O, I, k, k), bias (O,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, stride: int) -> None:
+        super().__init__()
+        self.stride, self.padding = (stride, stride), (weight.shape[-1] // 2,) * 2
+        self.register_buffer("weight", weight.detach().contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", bias.detach())
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, relu: bool = False) -> Tensor:
+        """x (N, I, H, W) to (N, O, h, w); ``plus`` has the shape of the result."""
+        return finished(F.conv2d(x, self.weight, self.bias, self.stride, self.padding), plus, relu)
+
+
+class PackedConv(FixedConv):
+    """The same on CPUs, weights laid out beforehand as oneDNN wants them, and one pass over the result.
+
+    ``torch.compile`` puts these operators of torch in; they are no public interface, so :func:`can_pack`
+    looks whether they are there.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, stride: int) -> None:
+        super().__init__(weight, bias, stride)
+        self._packed: tuple[torch.Size, Tensor] | None = None
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, relu: bool = False) -> Tensor:
+        """See :class:`FixedConv`."""
+        how = (self.bias, self.padding, self.stride, (1, 1), 1)
+        weight = self._weight_for(x.shape)
+        operator: Any = torch.ops.mkldnn._convolution_pointwise
+        if plus is None:
+            return operator(x, weight, *how, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
+        return operator.binary(  # type: ignore[no-any-return]
+            x, plus, weight, *how, "add", 1.0, "relu" if relu else None, [], ""
+        )
+
+    def _weight_for(self, shape: torch.Size) -> Tensor:
+        """The layout depends on the input's shape, which is that of all frames of a video."""
+        if self._packed is None or self._packed[0] != shape:
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            weight = reorder(self.weight.to_mkldnn(), self.padding, self.stride, (1, 1), 1, list(shape))
+            self._packed = shape, weight
+        return self._packed[1]
+
+
+def can_pack() -> bool:
+    """Whether this torch has the operators of :class:`PackedConv`."""
+    return (
+        torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+    )
+
+
+class MinimalConv(nn.Module):
+    """A 3x3 convolution of stride 1 with 4 products a pixel and channel pair instead of 9 (Winograd's
+    F(2x2, 3x3); Lavin and Gray, arXiv:1509.09308).
+
+    Two neighbouring outputs of a row are made of four products instead of six, and so are those of a column.
+    Sums are shorter than the plain convolution's: its rounding error is the larger one.
+    """
+
+    KERNEL = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.bias = None if bias is None else bias.detach()
+        taps = weight.new_tensor(self.KERNEL)
+        products = torch.einsum("ar,bs,oirs->abio", taps, taps, weight.detach())
+        self.products = products.flatten(0, 1).contiguous()  # (16, I, O)
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, relu: bool = False) -> Tensor:
+        """x (N, I, H, W) to (N, O, H, W)."""
+        images, inputs, height, width = x.shape
+        down, across = (height + 1) // 2, (width + 1) // 2
+        padded = x.new_zeros(images, 2 * down + 2, 2 * across + 2, inputs)
+        padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
+        rows = x.new_empty(4, images, down, 2 * across + 2, inputs)
+        _four_of(padded[:, ::2], padded[:, 1::2], 1, rows)
+        tiles = x.new_empty(4, 4, images, down, across, inputs)
+        _four_of(rows[..., ::2, :], rows[..., 1::2, :], 3, tiles.transpose(0, 1))
+        found = torch.bmm(tiles.view(16, -1, inputs), self.products).view(*tiles.shape[:-1], -1)
+        outputs = found.shape[-1]
+        halves = x.new_empty(2, *found.shape[1:])
+        _two_of(found, halves)
+        if self.bias is not None:
+            halves[:, 1] += self.bias  # which is once in each output
+        out = x.new_empty(images, 2 * down, 2 * across, outputs)
+        by_parity = out.view(images, down, 2, across, 2, outputs).permute(4, 2, 0, 1, 3, 5)
+        _two_of(halves.transpose(0, 1), by_parity)
+        cut: Tensor = out[:, :height, :width].permute(0, 3, 1, 2)
+        return finished(cut, plus, relu)
+
+
+def _four_of(even: Tensor, odd: Tensor, dim: int, out: Tensor) -> None:
+    """Even and odd rows of a padded map to the four inputs of each pair of outputs, (4, ...)."""
+    count = out.shape[1:][dim]
+    first, third = even.narrow(dim, 0, count), even.narrow(dim, 1, count)
+    second, fourth = odd.narrow(dim, 0, count), odd.narrow(dim, 1, count)
+    torch.sub(first, third, out=out[0])
+    torch.add(second, third, out=out[1])
+    torch.sub(third, second, out=out[2])
+    torch.sub(second, fourth, out=out[3])
+
+
+def _two_of(products: Tensor, out: Tensor) -> None:
+    """Four products (4, ...) to the two outputs (2, ...) that they make."""
+    torch.add(products[0], products[1], out=out[0]).add_(products[2])
+    torch.sub(products[1], products[2], out=out[1]).sub_(products[3])
+
+
+class DoubledConv(nn.Module):
+    """A 3x3 convolution (no bias, padding 1) of a map that was doubled by its nearest cells.
+
+    A row of the doubled map and its neighbours are at most two different rows of the small one. So each cell
+    is multiplied once with each of the nine kernel positions, and the four outputs of a cell are sums of its
+    own and its neighbours' products: 9 instead of 36.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.products = weight.detach().permute(1, 2, 3, 0).flatten(1).contiguous()  # (I, 9 * O)
+
+    def forward(self, x: Tensor, size: torch.Size) -> Tensor:
+        """x (N, I, H, W) to (N, O, H', W'), where H is half of H', rounded up, and W half of W'."""
+        height, width = size
+        products = (x.permute(0, 2, 3, 1) @ self.products).unflatten(-1, (3, 3, -1))
+        images, _, across, _, _, outputs = products.shape
+        rows = products.new_empty(images, height, across, 3, outputs)
+        _neighbours_summed(products.permute(3, 1, 0, 2, 4, 5), rows.transpose(0, 1))
+        out = products.new_empty(images, height, width, outputs)
+        _neighbours_summed(rows.permute(3, 2, 0, 1, 4), out.permute(2, 0, 1, 3))
+        return out.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def _neighbours_summed(products: Tensor, out: Tensor) -> None:
+    """Products (3, n, ...) of each cell with a kernel's three rows to the rows (2n or 2n - 1, ...) of the
+    doubled map: an even row sees the cell above and its own cell twice, an odd one its own twice and the one
+    below. The last row of an odd size is no double: beyond it there is nothing."""
+    above, own, below = products
+    even, odd = out[::2], out[1::2]
+    even[0] = own[0]
+    torch.add(own[1:], above[:-1], out=even[1:])
+    even[: len(odd)] += below[: len(odd)]
+    torch.add(above[: len(odd)], own[: len(odd)], out=odd)
+    odd[: len(own) - 1] += below[1:]
+
+
+def fixed_convolution(weight: Tensor, bias: Tensor, stride: int, kind: Convolutions) -> nn.Module:
+    """The fastest for weights (O, I, k, k) that is at most as special as ``kind``."""
+    if kind == "library":
+        return FixedConv(weight, bias, stride)
+    if weight.shape[-1] == 3 and stride == 1 and min(weight.shape[:2]) >= MINIMAL_CHANNELS:
+        return MinimalConv(weight, bias)
+    return (PackedConv if kind == "packed" and can_pack() else FixedConv)(weight, bias, stride)
