@@ -41,6 +41,7 @@ TRAINING_CODE = (
     "model/decoder.py",
     "model/losses.py",
     "model/mask_head.py",
+    "model/minimal_convolution.py",
     "model/mask_losses.py",
     "model/matching.py",
     "model/positions.py",

@@ -15,10 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.convolution import finished
-
-MINIMAL_CHANNELS = 256
-"""Input and output channels from which the fewer products of a 3x3 convolution are worth their additions"""
-
+from model.minimal_convolution import MINIMAL_CHANNELS, input_factors, kernel_factors, outputs_of
 
 Convolutions = Literal["library", "minimal", "packed"]
 """The library's own; of fewer products where that pays; and the library's with weights laid out beforehand"""
@@ -82,60 +79,20 @@ def can_pack() -> bool:
 
 
 class MinimalConv(nn.Module):
-    """A 3x3 convolution of stride 1 with 4 products a pixel and channel pair instead of 9 (Winograd's
-    F(2x2, 3x3); Lavin and Gray, arXiv:1509.09308).
+    """A 3x3 convolution of stride 1 by fewer products; weights (O, I, 3, 3), bias (O,)."""
 
-    Two neighbouring outputs of a row are made of four products instead of six, and so are those of a column.
-    Sums are shorter than the plain convolution's: its rounding error is the larger one.
-    """
+    factors: Tensor
+    bias: Tensor
 
-    KERNEL = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.bias = None if bias is None else bias.detach()
-        taps = weight.new_tensor(self.KERNEL)
-        products = torch.einsum("ar,bs,oirs->abio", taps, taps, weight.detach())
-        self.products = products.flatten(0, 1).contiguous()  # (16, I, O)
+        self.register_buffer("factors", kernel_factors(weight.detach()))
+        self.register_buffer("bias", bias.detach())
 
     def forward(self, x: Tensor, plus: Tensor | None = None, relu: bool = False) -> Tensor:
-        """x (N, I, H, W) to (N, O, H, W)."""
-        images, inputs, height, width = x.shape
-        down, across = (height + 1) // 2, (width + 1) // 2
-        padded = x.new_zeros(images, 2 * down + 2, 2 * across + 2, inputs)
-        padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
-        rows = x.new_empty(4, images, down, 2 * across + 2, inputs)
-        _four_of(padded[:, ::2], padded[:, 1::2], 1, rows)
-        tiles = x.new_empty(4, 4, images, down, across, inputs)
-        _four_of(rows[..., ::2, :], rows[..., 1::2, :], 3, tiles.transpose(0, 1))
-        found = torch.bmm(tiles.view(16, -1, inputs), self.products).view(*tiles.shape[:-1], -1)
-        outputs = found.shape[-1]
-        halves = x.new_empty(2, *found.shape[1:])
-        _two_of(found, halves)
-        if self.bias is not None:
-            halves[:, 1] += self.bias  # which is once in each output
-        out = x.new_empty(images, 2 * down, 2 * across, outputs)
-        by_parity = out.view(images, down, 2, across, 2, outputs).permute(4, 2, 0, 1, 3, 5)
-        _two_of(halves.transpose(0, 1), by_parity)
-        cut: Tensor = out[:, :height, :width].permute(0, 3, 1, 2)
-        return finished(cut, plus, relu)
-
-
-def _four_of(even: Tensor, odd: Tensor, dim: int, out: Tensor) -> None:
-    """Even and odd rows of a padded map to the four inputs of each pair of outputs, (4, ...)."""
-    count = out.shape[1:][dim]
-    first, third = even.narrow(dim, 0, count), even.narrow(dim, 1, count)
-    second, fourth = odd.narrow(dim, 0, count), odd.narrow(dim, 1, count)
-    torch.sub(first, third, out=out[0])
-    torch.add(second, third, out=out[1])
-    torch.sub(third, second, out=out[2])
-    torch.sub(second, fourth, out=out[3])
-
-
-def _two_of(products: Tensor, out: Tensor) -> None:
-    """Four products (4, ...) to the two outputs (2, ...) that they make."""
-    torch.add(products[0], products[1], out=out[0]).add_(products[2])
-    torch.sub(products[1], products[2], out=out[1]).sub_(products[3])
+        """See :class:`FixedConv`."""
+        products = torch.bmm(input_factors(x), self.factors)
+        return finished(outputs_of(products, (len(x), *x.shape[2:]), self.bias), plus, relu)
 
 
 class DoubledConv(nn.Module):
