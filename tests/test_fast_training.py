@@ -43,6 +43,14 @@ def target(
     return {"labels": torch.from_numpy(rng.integers(0, K, instances)), "masks": masks}
 
 
+def by_our_products(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+    """From the smallest convolution on, an image at a time; by few products from so many channels on."""
+    limits = {"SMALLEST": 0, "COLUMNS": 1, "FACTORS": 1}
+    limits |= {"MINIMAL_CHANNELS": channels, "MINIMAL_GRADIENT_CHANNELS": channels}
+    for name, value in limits.items():
+        monkeypatch.setattr(convolution, name, value)
+
+
 def test_losses_and_gradients_equal_the_published_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where masks come in many groups, frames are odd, and instances outnumber queries or are none."""
 
@@ -112,12 +120,12 @@ def test_weight_gradients_of_convolutions(
     torch.testing.assert_close(weight_gradient(x, gradient, kernel, stride), wanted)
 
 
+@pytest.mark.parametrize("channels", [1, 10_000])
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2)])
 def test_convolutions_are_differentiated_in_all_they_take(
-    kernel: int, stride: int, monkeypatch: pytest.MonkeyPatch
+    kernel: int, stride: int, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "SMALLEST", 0)
-    monkeypatch.setattr(convolution, "COLUMNS", 1)
+    by_our_products(monkeypatch, channels)
     generator = torch.Generator().manual_seed(0)
     shapes = (2, 3, 5, 6), (4, 3, kernel, kernel), (4,)
     given = [torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes]
@@ -127,7 +135,7 @@ def test_convolutions_are_differentiated_in_all_they_take(
 @pytest.mark.parametrize("frozen", [0, 2])
 def test_a_step_equals_the_published_one(frozen: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses and all gradients of a ResNet model, every convolution by our products."""
-    monkeypatch.setattr(convolution, "SMALLEST", 0)
+    by_our_products(monkeypatch, channels=1)
     torch.manual_seed(0)
     sizes = {"hidden_dim": 32, "attention_heads": 2, "ffn_dim": 32, "num_queries": 6}
     own = build_model({"backbone": "resnet18", "num_classes": K, "dropout": 0.0, **sizes}).train()
