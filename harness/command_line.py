@@ -77,6 +77,14 @@ MemoryBudget = Annotated[
     str | None,
     typer.Option(help="Let each process have so much memory of its device, such as 16GB or 32GiB."),
 ]
+FrameCacheSize = Annotated[
+    str | None,
+    typer.Option(
+        "--frame-cache",
+        help="Let each training process keep so much of its frames, such as 2GB; 0: none. "
+        "By default an eighth of its memory, at most 2GB.",
+    ),
+]
 Probe = Annotated[
     bool, typer.Option("--probe", help="With --dry-run: time some steps of what is left, on this machine.")
 ]
@@ -104,6 +112,7 @@ def run_sweep(
     silence: Silence = "30m",
     log: Log = None,
     memory_budget: MemoryBudget = None,
+    frame_cache: FrameCacheSize = None,
     report_only: ReportOnly = False,
     step_seconds: StepSeconds = None,
     evaluation_seconds: EvaluationSeconds = None,
@@ -113,6 +122,7 @@ def run_sweep(
 
     Run the same command again to go on after an interruption: nothing that is done is done twice.
     """
+    from harness.data.frame_cache import parse_cache
     from harness.engine.plan import Options, make_plan
     from harness.engine.timings import CostOptions
     from harness.memory_budget import parse_memory
@@ -143,6 +153,7 @@ def run_sweep(
         resources=resources,
         log=log,
         memory_budget=None if memory_budget is None else parse_memory(memory_budget),
+        frame_cache=None if frame_cache is None else parse_cache(frame_cache),
     )
     plan = make_plan(options, lacking=dry_run)
     check_claims(table_spec(plan), str(sweep))

@@ -48,6 +48,7 @@ TRAINING_CODE = (
     "model/weight_names.py",
     "harness/data/clips.py",
     "harness/data/coco.py",
+    "harness/data/frame_cache.py",
     "harness/data/layouts.py",
     "harness/data/polygons.py",
     "harness/data/rle.py",

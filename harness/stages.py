@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from harness.allocator import freed_memory_kept
 from harness.config import InferenceConfig, TrialConfig
 from harness.data.clips import resize_frames
+from harness.data.frame_cache import FrameCache, default_cache_bytes
 from harness.data.splits import load_training
 from harness.data.ytvis import Video, VideoDataset
 from harness.distributed import Processes
@@ -32,7 +34,7 @@ from harness.model_speed import time_model
 from harness.provenance import determinism, git_state, gpu_driver, machine, now, packages
 from harness.record_file import read_record, write_record
 from harness.speed import time_videos
-from harness.train import LOSSES, WEIGHTS, Step, train
+from harness.train import LOSSES, WAITED, WEIGHTS, Step, train
 from model import build_model
 from model.checkpoint import load_weights, weights_metadata
 from model.clip_model import ClipModel
@@ -66,12 +68,14 @@ def train_model(
     voice: Voice,
     stop: Callable[[], bool],
     memory_budget: int | None = None,
+    frame_cache: int | None = None,
 ) -> ClipModel:
     """Train, or go on with it; at the end ``trial.json`` tells how it went.
 
     Args:
         identity: key of the trial, seed, configuration.
         start: folder of the data, weights to start from (None: random).
+        frame_cache: bytes of frames that this process keeps; None: what its memory allows.
     """
     trial, seed, config = identity
     data, initial_weights = start
@@ -91,8 +95,14 @@ def train_model(
         refuse_training(config, dataset, device, memory_budget, processes.count)
     processes.join(device)
     told = progress if first else lambda step: None
+    if frame_cache is None:
+        of_host = memory_budget if device.type == "cpu" else None
+        frame_cache = default_cache_bytes(of_host, processes.local_count)
+    cache = FrameCache(frame_cache)
     with freed_memory_kept():
-        model = train(config, seed, dataset, folder, trial, device, told, initial_weights, stop, processes)
+        model = train(
+            config, seed, dataset, folder, trial, device, told, initial_weights, stop, processes, cache
+        )
     peak, kind = peak_memory(device)
     if peak is not None:
         peak = processes.largest(peak)
@@ -105,9 +115,10 @@ def train_model(
         "config": config.model_dump(mode="json"),
         "train_started": started_at,
         "train_finished": now(),
-        "train_seconds": _seconds_of_steps(folder / LOSSES),
+        **_seconds_of_steps(folder / LOSSES),
         "last_process_seconds": round(time.perf_counter() - started, 3),
         "train_processes": processes.count,
+        "frame_cache_gb": frame_cache / 1e9,
         "trial_peak_memory_gb": peak,
         "trial_peak_memory_kind": kind,
         "memory_budget_gb": None if memory_budget is None else memory_budget / 1e9,
@@ -121,10 +132,18 @@ def train_model(
     return model
 
 
-def _seconds_of_steps(losses: Path) -> float:
-    """What all steps have taken, waiting for clips included, in whichever process they ran."""
+def _seconds_of_steps(losses: Path) -> dict[str, float | None]:
+    """What all steps have taken, in whichever process they ran, and how much of it they waited for clips.
+
+    The waiting is None where that of some steps was not measured.
+    """
     with losses.open(newline="") as file:
-        return round(sum(float(line["seconds"]) for line in csv.DictReader(file)), 3)
+        lines = list(csv.DictReader(file))
+    seconds, waited = (sum(float(line[name]) for line in lines) for name in ("seconds", WAITED))
+    return {
+        "train_seconds": round(seconds, 3),
+        "train_waited_seconds": round(waited, 3) if math.isfinite(waited) else None,
+    }
 
 
 def load_trained(trial: str, config: TrialConfig, folder: Path, device: torch.device) -> ClipModel:

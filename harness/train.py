@@ -6,7 +6,7 @@ import csv
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.config import TrainConfig, TrialConfig
 from harness.data.clips import Batch, ClipSampler, batches
+from harness.data.frame_cache import FrameCache
 from harness.data.ytvis import VideoDataset
 from harness.distributed import ALONE, Processes
 from model import build_model
@@ -28,6 +29,8 @@ from model.whole_file import whole_file
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 LOSSES = "losses.csv"
+WAITED = "waited"
+"""Column: seconds of a step that this process (of several: the first) waited for clips"""
 
 
 class Step(NamedTuple):
@@ -64,6 +67,7 @@ def train(
     initial: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     processes: Processes = ALONE,
+    cache: FrameCache | None = None,
 ) -> ClipModel:
     """Train from ``seed``, or go on from the checkpoint in ``folder``, and leave the weights there.
 
@@ -79,6 +83,9 @@ def train(
     of them sees the same batches and has the same losses up to rounding, and may go on from the checkpoint
     of any other. Only dropout draws anew: with several processes from a stream for each step and process.
     Process 0 alone writes files; progress and weights are the same in all.
+
+    ``cache`` keeps frames of ``dataset`` that clips share; without one each clip is read anew. Either way the
+    clips are the same.
 
     Raises :class:`TrainingDivergedError` on a loss that is not finite, :class:`InputError` on a
     checkpoint of another training and on batches that cannot be shared out.
@@ -98,14 +105,17 @@ def train(
     history: list[list[float]] = []
     if (folder / CHECKPOINT).is_file():
         step, history = _restore(folder / CHECKPOINT, identity, model, optimizer, device)
+        columns = 4 + len(criterion.weights)
+        history = [
+            [*row, *[math.nan] * (columns - len(row))] for row in history
+        ]  # `waited` is a later column
 
-    sampler = ClipSampler(dataset, recipe, stream(seed, "data"))
+    sampler = ClipSampler(dataset, recipe, stream(seed, "data"), cache)
     model.train()
     parallel = processes.wrap(model, unused_parameters=config.model.box_head and recipe.matching == "mask")
     started = time.perf_counter()
-    for share in batches(
-        sampler, step, recipe.steps, recipe.clips_per_batch, processes.rank, processes.count
-    ):
+    coming = batches(sampler, step, recipe.steps, recipe.clips_per_batch, processes.rank, processes.count)
+    for waited, share in _awaited(coming):
         own = criterion.divisors(share.targets, config.model.num_queries)
         batch, divisors, stopping = processes.agree(share, own, stop())
         if stopping:
@@ -132,7 +142,7 @@ def train(
         optimizer.step()
         step += 1
         started, seconds = time.perf_counter(), time.perf_counter() - started  # waiting for clips included
-        history.append([step, loss, *parts, seconds])
+        history.append([step, loss, *parts, seconds, waited])
         if step % recipe.checkpoint_every == 0 and step < recipe.steps and processes.rank == 0:
             _save(folder / CHECKPOINT, identity, step, history, model, optimizer, device)
         named = dict(zip(criterion.weights, parts, strict=True))
@@ -205,6 +215,14 @@ def learning_rate_factor(recipe: TrainConfig, step: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
+def _awaited(coming: Iterable[Batch]) -> Iterator[tuple[float, Batch]]:
+    """Each batch with the seconds from asking for it until it was there."""
+    asked = time.perf_counter()
+    for batch in coming:
+        yield time.perf_counter() - asked, batch
+        asked = time.perf_counter()
+
+
 def _losses(
     model: nn.Module, criterion: SetCriterion, batch: Batch, divisors: Divisors | None, device: torch.device
 ) -> dict[str, Tensor]:
@@ -259,8 +277,11 @@ def _restore(
 
 
 def _write_losses(path: Path, names: list[str], history: list[list[float]]) -> None:
-    """One line a step: total, the last layer's unweighted losses, seconds."""
+    """One line a step: total, the last layer's unweighted losses, seconds; of these waited for its batch.
+
+    ``nan`` where a step's waiting was not measured.
+    """
     with whole_file(path) as draft, draft.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["step", "total", *names, "seconds"])
+        writer.writerow(["step", "total", *names, "seconds", WAITED])
         writer.writerows(history)

@@ -98,6 +98,8 @@ class Job(Closed):
     """Loggers of the training and of its AP"""
     memory_budget: int | None = None
     """Bytes of its device that this process may have"""
+    frame_cache: int | None = None
+    """Bytes of frames that a training process keeps; None: what its memory allows"""
     code: tuple[str, str] | None = None
     """Versions of the code for training and evaluation that the identities stand for"""
 
@@ -156,8 +158,9 @@ def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest)
             identity = (job.trial, job.seed, job.config)
             start = (job.data, job.initial_weights)
             asked = lambda: stop.asked  # noqa: E731
+            limits = (job.memory_budget, job.frame_cache)
             model = train_model(
-                identity, start, job.folder, device, processes, loggers, voice, asked, job.memory_budget
+                identity, start, job.folder, device, processes, loggers, voice, asked, *limits
             )
         else:
             model = load_trained(job.trial, job.config, job.folder, device)

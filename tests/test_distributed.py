@@ -68,7 +68,7 @@ def trained(root: Path, dataset: VideoDataset) -> Path:
 def curve(folder: Path) -> torch.Tensor:
     """Steps and all losses of a training (steps, 2 + losses), without the seconds."""
     with (folder / LOSSES).open(newline="") as file:
-        rows = [[float(x) for x in line[:-1]] for line in list(csv.reader(file))[1:]]
+        rows = [[float(x) for x in line[:-2]] for line in list(csv.reader(file))[1:]]
     return torch.tensor(rows, dtype=torch.float64)
 
 

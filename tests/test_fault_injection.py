@@ -37,7 +37,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Road:
 def losses(road: Road, trial: str) -> list[list[str]]:
     """``losses.csv`` without the seconds."""
     with (road.results / "trials" / trial / "losses.csv").open(newline="") as file:
-        return [line[:-1] for line in csv.reader(file)]
+        return [line[:-2] for line in csv.reader(file)]
 
 
 def check_same(road: Road, expected: Road) -> None:

@@ -285,7 +285,7 @@ def run_trial(folder: Path, data: Path, log: list[str], path: str = "") -> subpr
 
 def losses(folder: Path) -> list[list[str]]:
     with (folder / "trial" / "losses.csv").open(newline="") as file:
-        return [line[:-1] for line in csv.reader(file)]
+        return [line[:-2] for line in csv.reader(file)]
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ def test_the_attempts_tell_of_the_dead_node(on_cluster: OnCluster) -> None:
 def losses(road: Road, trial: str) -> list[list[str]]:
     """``losses.csv`` without the seconds."""
     with (road.results / "trials" / trial / "losses.csv").open() as file:
-        return [row[:-1] for row in csv.reader(file)]
+        return [row[:-2] for row in csv.reader(file)]
 
 
 def options(folder: Path, **more: Any) -> Options:

@@ -159,7 +159,7 @@ def test_another_sweep_takes_the_trainings_it_finds(undisturbed: Undisturbed, tm
 def losses(road: Road, trial: str) -> list[list[str]]:
     """``losses.csv`` without the seconds."""
     with (road.results / "trials" / trial / "losses.csv").open(newline="") as file:
-        return [line[:-1] for line in csv.reader(file)]
+        return [line[:-2] for line in csv.reader(file)]
 
 
 def test_killed_and_run_again_ends_at_the_same_numbers(undisturbed: Undisturbed, tmp_path: Path) -> None:

@@ -185,12 +185,34 @@ def finish(road: Road, key: str, cells: list[str], **conditions: Any) -> None:
     folder = road.results / "trials" / key
     folder.mkdir(parents=True, exist_ok=True)
     clean = {"git_commit": COMMIT, "git_dirty": False, "git_diff_hash": None, "host": "box"}
-    trained = {"seed": 0, "train_seconds": 3.0, "train_processes": 1, "device_hours": 0.000833, **clean}
+    trained = {
+        "seed": 0,
+        "train_seconds": 3.0,
+        "train_waited_seconds": 0.75,
+        "train_processes": 1,
+        "device_hours": 0.000833,
+        **clean,
+    }
     (folder / "trial.json").write_text(json.dumps({**trained, **conditions}))
     for number, cell in enumerate(cells):
         (folder / "cells" / cell).mkdir(parents=True)
         scored = {"AP": 12.345, "evaluated": f"2026-01-01T00:00:0{number}+00:00", **clean}
         (folder / "cells" / cell / "metrics.json").write_text(json.dumps({**scored, **conditions}))
+
+
+def test_the_share_of_waiting_where_it_was_measured(
+    planned: Road, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [trial, other] = planned.plan().trials[:2]
+    finish(planned, trial.key, [])
+    finish(planned, other.key, [], train_waited_seconds=None)  # older trials have no such key
+    assert record_of(capsys, planned, trial.key)["training"]["waiting_share"] == 0.25
+    results = ("--results", str(planned.results))
+    assert "0.25" in next(
+        x for x in told(capsys, trial.key, *results)[1].splitlines() if "waiting_share" in x
+    )
+    assert record_of(capsys, planned, other.key)["training"]["waiting_share"] is None
+    assert "waiting_share" not in told(capsys, other.key, *results)[1]
 
 
 def commands_of(record: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -272,7 +294,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Road:
 
 def losses(trial: Path) -> list[list[str]]:
     with (trial / "losses.csv").open(newline="") as file:
-        return [line[:-1] for line in csv.reader(file)]
+        return [line[:-2] for line in csv.reader(file)]
 
 
 def aps(trial: Path) -> dict[str, float]:
@@ -290,6 +312,7 @@ def test_all_of_a_finished_trial(finished: Road, capsys: pytest.CaptureFixture[s
     assert record["training"]["steps"] == STEPS
     assert record["training"]["first_losses"]["total"] == float(lines[1][1])
     assert record["training"]["last_losses"]["total"] == float(lines[-1][1])
+    assert 0 < record["training"]["train_waited_seconds"] < record["training"]["train_seconds"]
     assert {cell["cell"]: cell["AP"] for cell in record["cells"]} == aps(folder)
     assert record["provenance"]["training"]["git_commit"] == git_state()["git_commit"]
     assert record["provenance"]["packages"]["torch"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from torch import Tensor
 from harness import train as training
 from harness.config import SyntheticConfig, TrainConfig, TrialConfig
 from harness.data.clips import ClipSampler
+from harness.data.frame_cache import FrameCache
 from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
+from harness.stages import _seconds_of_steps
 from harness.train import (
     CHECKPOINT,
     LOSSES,
@@ -93,8 +96,8 @@ def losses(folder: Path) -> list[list[str]]:
     """All lines of the loss history without the seconds, every line complete."""
     with (folder / LOSSES).open(newline="") as file:
         lines = list(csv.reader(file))
-    assert lines[0] == ["step", "total", "loss_ce", "loss_dice", "loss_mask", "seconds"]
-    assert all(len(line) == 6 and float(line[5]) > 0 for line in lines[1:])
+    assert lines[0] == ["step", "total", "loss_ce", "loss_dice", "loss_mask", "seconds", "waited"]
+    assert all(len(line) == 7 and 0 < float(line[6]) < float(line[5]) for line in lines[1:])
     return [line[:5] for line in lines]
 
 
@@ -149,6 +152,54 @@ def test_a_training_that_is_asked_to_stop_saves_where_it_is(
     assert same_weights(run(config(), dataset, tmp_path / "whole"), parts)
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
     assert not (tmp_path / "parts" / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_from_before_waiting_was_measured_goes_on(dataset: VideoDataset, tmp_path: Path) -> None:
+    """Its steps have no such column: ``nan`` in the file, an unknown waiting in the record."""
+    with pytest.raises(InterruptError):
+        run(config(), dataset, tmp_path, stop=5)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    state["history"] = [row[:-1] for row in state["history"]]
+    torch.save(state, tmp_path / CHECKPOINT)
+    run(config(), dataset, tmp_path)
+    with (tmp_path / LOSSES).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [math.isnan(float(line["waited"])) for line in lines] == [True] * 4 + [False] * 2
+    told = _seconds_of_steps(tmp_path / LOSSES)
+    assert told["train_waited_seconds"] is None
+    assert told["train_seconds"] == round(sum(float(line["seconds"]) for line in lines), 3)
+
+
+def test_waiting_for_slow_clips_is_measured(
+    dataset: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip that comes 0.2 s late is waited for; those after it were read meanwhile."""
+    plain = ClipSampler.clip
+
+    def late(self: ClipSampler, index: int) -> Any:
+        if index == 0:
+            time.sleep(0.2)
+        return plain(self, index)
+
+    monkeypatch.setattr(ClipSampler, "clip", late)
+    run(config(), dataset, tmp_path)
+    with (tmp_path / LOSSES).open(newline="") as file:
+        waited = [float(line["waited"]) for line in csv.DictReader(file)]
+    assert waited[0] >= 0.2
+    told = _seconds_of_steps(tmp_path / LOSSES)
+    assert told["train_waited_seconds"] == pytest.approx(sum(waited), abs=1e-3)
+
+
+@pytest.mark.parametrize("limit", [0, 10_000, 10**8])
+def test_a_cache_of_frames_changes_no_loss(limit: int, dataset: VideoDataset, tmp_path: Path) -> None:
+    run(config(), dataset, tmp_path / "plain")
+    (tmp_path / "cached").mkdir()
+    cache = FrameCache(limit)
+    train(config(), 0, dataset, tmp_path / "cached", "this", CPU, cache=cache)
+    assert losses(tmp_path / "cached") == losses(tmp_path / "plain")
+    assert cache.bytes <= limit
+    if limit in (0, 10**8):
+        assert (cache.hits > 0) == (limit > 0)
 
 
 def test_a_training_that_is_asked_after_its_last_step_is_finished(
@@ -237,7 +288,7 @@ def test_training_by_boxes_lowers_their_losses(dataset: VideoDataset, tmp_path: 
     trained = run(config(**recipe), dataset, tmp_path)
     with (tmp_path / LOSSES).open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [*lines[0]][2:-1] == ["loss_ce", "loss_dice", "loss_mask", "loss_bbox", "loss_giou"]
+    assert [*lines[0]][2:-2] == ["loss_ce", "loss_dice", "loss_mask", "loss_bbox", "loss_giou"]
     for name in ("total", "loss_bbox"):
         values = [float(line[name]) for line in lines]
         assert sum(values[-8:]) < 0.9 * sum(values[:8]), name

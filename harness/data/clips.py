@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.config import TrainConfig
+from harness.data.frame_cache import FrameCache, FrameKey, ResizedFrame
 from harness.data.ytvis import Video, VideoDataset
 from model.errors import InputError
 
@@ -61,12 +62,16 @@ class Batch:
 class ClipSampler:
     """Clip i of a training, for i = 0, 1, 2, ...; each epoch visits every training video once, shuffled."""
 
-    def __init__(self, dataset: VideoDataset, config: TrainConfig, seed: int) -> None:
+    def __init__(
+        self, dataset: VideoDataset, config: TrainConfig, seed: int, cache: FrameCache | None = None
+    ) -> None:
+        """Draw from ``seed``; ``cache``, of this data set alone, keeps frames that clips may share."""
         if not dataset.training_videos:
             raise InputError(f"{dataset.annotation_file}: no video to draw clips from")
         self.dataset = dataset
         self.config = config
         self.seed = seed
+        self.cache = FrameCache(0) if cache is None else cache
         self._kept: tuple[int, NDArray[np.int64]] | None = None
 
     def clip(self, index: int) -> Clip:
@@ -82,17 +87,47 @@ class ClipSampler:
         short_side = int(rng.choice(self.config.short_sides))
         flip = bool(rng.random() < self.config.flip)
 
-        frames = torch.from_numpy(self.dataset.frames(video, indices))
-        masks = torch.from_numpy(self.dataset.masks(video, indices))
         labels = torch.tensor([track.category for track in video.tracks], dtype=torch.long)
         crowd = torch.tensor([track.iscrowd for track in video.tracks], dtype=torch.bool)
         if rng.random() < self.config.crop:
-            frames, masks = _cropped(frames, masks, self.config, rng)
-        frames, masks = _resized(frames, masks, short_side, self.config.max_long_side)
+            frames, masks = _cropped(*self._read(video, indices), self.config, rng)
+            frames, masks = _resized(frames, masks, short_side, self.config.max_long_side)
+        else:
+            frames, masks = self._resized(video, indices, short_side)
         if flip:
             frames, masks = frames.flip(-1), masks.flip(-1)
         visible = masks.flatten(1).any(1) & ~crowd
         return Clip(frames.contiguous(), labels[visible], masks[visible])
+
+    def _read(self, video: Video, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Frames (T, 3, H, W) and masks (tracks, T, H, W) as they are in the files."""
+        frames, masks = self.dataset.frames(video, indices), self.dataset.masks(video, indices)
+        return torch.from_numpy(frames), torch.from_numpy(masks)
+
+    def _resized(self, video: Video, indices: list[int], short_side: int) -> tuple[Tensor, Tensor]:
+        """Whole frames after resizing, from the cache where it has them: resized alone or together is one.
+
+        Stacking copies: what is kept is never part of a clip.
+        """
+        longest = self.config.max_long_side
+        size = resized_size(video.height, video.width, short_side, longest)
+        keys = {index: FrameKey(video.video_id, index, size) for index in indices}
+        found: dict[int, ResizedFrame] = {}
+        missing = []
+        for index, key in keys.items():
+            kept = self.cache.find(key)
+            if kept is None:
+                missing.append(index)
+            else:
+                found[index] = kept
+        if missing:
+            frames, masks = _resized(*self._read(video, missing), short_side, longest)
+            for place, index in enumerate(missing):
+                found[index] = ResizedFrame(frames[place].numpy(), masks[:, place].numpy())
+                self.cache.keep(keys[index], found[index])
+        pixels = np.stack([found[index].pixels for index in indices])
+        planes = np.stack([found[index].masks for index in indices], axis=1)
+        return torch.from_numpy(pixels), torch.from_numpy(planes)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Places of the training videos in an epoch; the last epoch's is kept: COCO has 118,287."""

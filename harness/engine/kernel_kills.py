@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-GROUPS = Path("/sys/fs/cgroup")
+from harness.control_groups import memory_groups
+
 VMSTAT = Path("/proc/vmstat")
 
 
@@ -29,18 +30,8 @@ class KillCounter:
 
 def _group_files(pid: int) -> list[Path]:
     """Where the process's control group counts kills (version 2, then 1)."""
-    try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            found.append(GROUPS / path.lstrip("/") / "memory.events")
-        elif "memory" in controllers.split(","):
-            found.append(GROUPS / "memory" / path.lstrip("/") / "memory.oom_control")
-    return found
+    names = {2: "memory.events", 1: "memory.oom_control"}
+    return [folder / names[version] for folder, version in memory_groups(pid)]
 
 
 def _count(file: Path) -> int | None:

@@ -84,6 +84,8 @@ class Options:
     """Loggers, such as ``tensorboard,wandb``"""
     memory_budget: int | None = None
     """Bytes of its device that each process may have; None: all"""
+    frame_cache: int | None = None
+    """Bytes of frames that each training process keeps; None: what its memory allows"""
 
     def retried(self) -> frozenset[str]:
         """The failures to try again; raises :class:`InputError` for a name that is none."""

@@ -194,6 +194,7 @@ class _Process:
             "log": list(self.work.loggers),
             "code": list(self.work.code),
             "memory_budget": self.plan.memory_budget,
+            "frame_cache": self.plan.options.frame_cache,
         }
 
     def _must_end(self) -> bool:

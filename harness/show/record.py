@@ -189,11 +189,15 @@ def _training(folder: Path, trial: Json) -> Json:
     """Times and losses of a finished training; empty otherwise."""
     if not trial:
         return {}
-    keys = ("train_started", "train_finished", "train_seconds", "train_processes")
+    keys = ("train_started", "train_finished", "train_seconds", "train_waited_seconds", "train_processes")
     shown = {key: trial.get(key) for key in keys}
+    shown["waiting_share"] = _share(shown["train_waited_seconds"], shown["train_seconds"])
     try:
         with (folder / "losses.csv").open(newline="", encoding="utf-8") as file:
-            lines = [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+            lines = [
+                {name: float(value) for name, value in line.items() if name != "waited"}
+                for line in csv.DictReader(file)
+            ]
     except (OSError, ValueError, TypeError):
         return {**shown, "losses": None}
     if not lines:
@@ -206,6 +210,12 @@ def _training(folder: Path, trial: Json) -> Json:
         "last_losses": lines[-1],
         "seconds_per_step": round(seconds, 4),
     }
+
+
+def _share(waited: Any, seconds: Any) -> float | None:
+    """What part of the training it waited for clips; None where that was not measured, as in older trials."""
+    known = all(isinstance(value, int | float) for value in (waited, seconds)) and seconds > 0
+    return round(waited / seconds, 4) if known else None
 
 
 def _cost(trial: Json, attempts: list[Json], cost: Json) -> Json:

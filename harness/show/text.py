@@ -126,6 +126,8 @@ def _training(training: Json, say: Sections) -> None:
         "steps",
         "seconds_per_step",
         "train_seconds",
+        "train_waited_seconds",
+        "waiting_share",
         "train_started",
         "train_finished",
         "train_processes",
