@@ -122,10 +122,9 @@ def run_sweep(
 
     Run the same command again to go on after an interruption: nothing that is done is done twice.
     """
-    from harness.data.frame_cache import parse_cache
     from harness.engine.plan import Options, make_plan
     from harness.engine.timings import CostOptions
-    from harness.memory_budget import parse_memory
+    from harness.memory_budget import parse_frame_cache, parse_memory
     from harness.report.claimed import check_claims
     from harness.report.sweep_report import report_plan, table_spec
 
@@ -153,7 +152,7 @@ def run_sweep(
         resources=resources,
         log=log,
         memory_budget=None if memory_budget is None else parse_memory(memory_budget),
-        frame_cache=None if frame_cache is None else parse_cache(frame_cache),
+        frame_cache=None if frame_cache is None else parse_frame_cache(frame_cache),
     )
     plan = make_plan(options, lacking=dry_run)
     check_claims(table_spec(plan), str(sweep))

@@ -1,13 +1,16 @@
-"""How much memory a process may take: what people write, the cap on a GPU, the verdict on a CPU.
+"""How much memory a process may take: what people write, the cap on a GPU, the verdict on a CPU; how much
+of it frames take that are kept.
 
 Light: torch is imported by those who cap or estimate.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
+from harness.control_groups import memory_limit
 from model.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
     from harness.data.ytvis import VideoDataset
 
 UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+MOST_CACHE = 2 * 10**9
+"""Bytes of frames that a training process keeps at most, where nobody says otherwise"""
+CACHE_SHARE = 1 / 8
+"""Of the memory that the process may have; the model needs the rest"""
 ESTIMATED = "estimated tensors"
 """``peak_memory_kind`` of a number that was traced with fake tensors, not measured"""
 STATED_ERROR = (
@@ -47,6 +54,37 @@ def parse_memory(text: str, option: str = "--memory-budget") -> int:
     if amount <= 0:
         raise InputError(f"{option}: {text!r}: allowed: an amount such as 16GB, 16GiB or 500MB")
     return amount
+
+
+def default_frame_cache(budget: int | None = None, processes: int = 1) -> int:
+    """Bytes of frames that a training process keeps if nobody says: a share of its memory, bounded.
+
+    A process that is pinned to some of the machine's processors has neighbours on the others: its memory
+    counts as that part of the whole. 0 where the system does not tell how much memory there is.
+
+    Args:
+        budget: bytes of host memory that the process was given, if it was.
+        processes: that share one training on this machine.
+    """
+    limit = memory_limit()
+    if limit is None:
+        return 0
+    if hasattr(os, "sched_getaffinity"):
+        limit = limit * len(os.sched_getaffinity(0)) // (os.cpu_count() or 1)
+    limit //= processes
+    return min(MOST_CACHE, int(CACHE_SHARE * (limit if budget is None else min(limit, budget))))
+
+
+def parse_frame_cache(text: str, option: str = "--frame-cache") -> int:
+    """Bytes of an amount such as 2GB; of 0, none. Raises :class:`InputError` for anything else."""
+    if text.strip() == "0":
+        return 0
+    try:
+        return parse_memory(text, option)
+    except InputError:
+        raise InputError(
+            f"{option}: {text!r}: allowed: 0 (no cache), or an amount such as 2GB, 2GiB or 500MB"
+        ) from None
 
 
 def spelled(budget: int) -> str:

@@ -19,7 +19,7 @@ import torch
 from harness.allocator import freed_memory_kept
 from harness.config import InferenceConfig, TrialConfig
 from harness.data.clips import resize_frames
-from harness.data.frame_cache import FrameCache, default_cache_bytes
+from harness.data.frame_cache import FrameCache
 from harness.data.splits import load_training
 from harness.data.ytvis import Video, VideoDataset
 from harness.distributed import Processes
@@ -29,7 +29,7 @@ from harness.flops import count_encoder
 from harness.image_evaluation import evaluate_images
 from harness.loggers import Loggers, training_scalars
 from harness.memory import peak_memory
-from harness.memory_budget import refuse_training
+from harness.memory_budget import default_frame_cache, refuse_training
 from harness.model_speed import time_model
 from harness.provenance import determinism, git_state, gpu_driver, machine, now, packages
 from harness.record_file import read_record, write_record
@@ -97,7 +97,7 @@ def train_model(
     told = progress if first else lambda step: None
     if frame_cache is None:
         of_host = memory_budget if device.type == "cpu" else None
-        frame_cache = default_cache_bytes(of_host, processes.local_count)
+        frame_cache = default_frame_cache(of_host, processes.local_count)
     cache = FrameCache(frame_cache)
     with freed_memory_kept():
         model = train(

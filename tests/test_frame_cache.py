@@ -15,15 +15,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import control_groups
+from harness import control_groups, memory_budget
 from harness.config import SyntheticConfig, TrainConfig
 from harness.control_groups import memory_limit
-from harness.data import frame_cache
 from harness.data.clips import Clip, ClipSampler, _resized, batches, resized_size
-from harness.data.frame_cache import FrameCache, FrameKey, ResizedFrame, default_cache_bytes, parse_cache
+from harness.data.frame_cache import FrameCache, FrameKey, ResizedFrame
 from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
 from harness.engine.plan import Options
+from harness.memory_budget import MOST_CACHE, default_frame_cache, parse_frame_cache
 from harness.trial import Job
 from model.errors import InputError
 from tests.small_road import IFC_ONLY, make_road
@@ -245,19 +245,19 @@ def test_videos_without_tracks_are_kept_too(dataset: VideoDataset) -> None:
 
 def test_the_default_is_bounded_by_a_share_and_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
     limit: int | None = 8 * 10**9
-    monkeypatch.setattr(frame_cache, "memory_limit", lambda: limit)
+    monkeypatch.setattr(memory_budget, "memory_limit", lambda: limit)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert default_cache_bytes() == 10**9
-    assert default_cache_bytes(processes=4) == 250 * 10**6
-    assert default_cache_bytes(budget=4 * 10**9) == 500 * 10**6
-    assert default_cache_bytes(budget=10**12) == 10**9
+    assert default_frame_cache() == 10**9
+    assert default_frame_cache(processes=4) == 250 * 10**6
+    assert default_frame_cache(budget=4 * 10**9) == 500 * 10**6
+    assert default_frame_cache(budget=10**12) == 10**9
     monkeypatch.setattr(os, "cpu_count", lambda: 8)  # pinned to a quarter: there are neighbours
-    assert default_cache_bytes() == 250 * 10**6
+    assert default_frame_cache() == 250 * 10**6
     limit = 10**12
-    assert default_cache_bytes() == frame_cache.MOST_BYTES
+    assert default_frame_cache() == MOST_CACHE
     limit = None
-    assert default_cache_bytes() == 0
+    assert default_frame_cache() == 0
 
 
 @pytest.mark.parametrize(
@@ -287,10 +287,10 @@ def test_control_groups_bound_the_memory(
 
 def test_sizes_as_people_write_them() -> None:
     texts = ("0", "2GB", "1GiB", "1.5 GB")
-    assert [parse_cache(text) for text in texts] == [0, 2 * 10**9, 2**30, 15 * 10**8]
+    assert [parse_frame_cache(text) for text in texts] == [0, 2 * 10**9, 2**30, 15 * 10**8]
     for text in ("", "2", "-1GB", "0GB", "nan", "2XB", "none"):
         with pytest.raises(InputError, match=rf"^--frame-cache: {re.escape(repr(text))}: allowed: 0 \(no"):
-            parse_cache(text)
+            parse_frame_cache(text)
 
 
 def test_a_bad_size_is_one_line(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ NOT_TRAINING = {
 }
 NOT_EVALUATION = {
     **NOT_TRAINING,
+    "harness/control_groups.py": "how many frames are kept; clips are the same (test_frame_cache)",
     "harness/loggers.py": "carries numbers out; a training is the same without (test_loggers)",
     "harness/provenance.py": "describes a result, decides none",
 }

@@ -9,22 +9,12 @@ Shapes
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from harness.control_groups import memory_limit
-from harness.memory_budget import parse_memory
-from model.errors import InputError
-
-MOST_BYTES = 2 * 10**9
-"""Of a process, where nobody says otherwise"""
-SHARE = 1 / 8
-"""Of the memory that a process may have, where nobody says otherwise; the model needs the rest"""
 
 
 class FrameKey(NamedTuple):
@@ -108,34 +98,3 @@ class FrameCache:
 def _unpacked(entry: _Entry) -> NDArray[np.bool_]:
     shape = (entry.instances, *entry.pixels.shape[1:])
     return np.unpackbits(entry.bits, count=int(np.prod(shape))).view(np.bool_).reshape(shape)
-
-
-def default_cache_bytes(budget: int | None = None, processes: int = 1) -> int:
-    """Bytes of a process that nobody told: a share of its memory, at most :data:`MOST_BYTES`.
-
-    A process that is pinned to some of the machine's processors has neighbours on the others: its memory
-    counts as that part of the whole. 0 where the system does not tell how much memory there is.
-
-    Args:
-        budget: bytes of host memory that the process was given, if it was.
-        processes: that share one training on this machine.
-    """
-    limit = memory_limit()
-    if limit is None:
-        return 0
-    if hasattr(os, "sched_getaffinity"):
-        limit = limit * len(os.sched_getaffinity(0)) // (os.cpu_count() or 1)
-    limit //= processes
-    return min(MOST_BYTES, int(SHARE * (limit if budget is None else min(limit, budget))))
-
-
-def parse_cache(text: str, option: str = "--frame-cache") -> int:
-    """Bytes of an amount such as 2GB; of 0, none. Raises :class:`InputError` for anything else."""
-    if text.strip() == "0":
-        return 0
-    try:
-        return parse_memory(text, option)
-    except InputError:
-        raise InputError(
-            f"{option}: {text!r}: allowed: 0 (no cache), or an amount such as 2GB, 2GiB or 500MB"
-        ) from None
