@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.loading``; nothing else may use the machine meanwhile. On embedded videos:
 
-- trainings as ``harness/train.py`` does them, in turns: without a cache; with an empty one, which is the first
-  epoch of a training; with the one that this left, which is any later epoch if the cache holds the data set.
-  The first step is told apart: nothing could be read ahead of it.
+- trainings as ``harness/train.py`` does them, in turns: without a cache; with an empty one, which is a first
+  epoch; with the one that this left, which is any later epoch if the cache holds the data set. The first step
+  is told apart: nothing could be read ahead of it.
 - the reader alone, without a step beside it, by one and by two threads, with the same three caches.
 
 The files' own bytes are in the system's memory throughout: discs are not measured.
@@ -123,8 +123,8 @@ def report(setting: Setting) -> str:
     here, state = machine(), git_state()
     on = f"{here['cpu']}, {here['cpu_count']} cores; {setting.device}, {torch.get_num_threads()} threads"
     what = (
-        f"{setting.videos} videos of {setting.length} frames {setting.size}; clips of {setting.frames} frames, "
-        f"short sides {setting.short_sides}, {setting.clips} a step; {setting.steps} steps; "
+        f"{setting.videos} videos of {setting.length} frames {setting.size}; clips of {setting.frames} frames"
+        f", short sides {setting.short_sides}, {setting.clips} a step; {setting.steps} steps; "
         f"cache {spelled(limit) if limit else 'none'}; medians of {setting.passes} passes"
     )
     names = ("backbone", "cache", "s a step", "waited", "s for the first batch")
