@@ -105,10 +105,9 @@ def train(
     history: list[list[float]] = []
     if (folder / CHECKPOINT).is_file():
         step, history = _restore(folder / CHECKPOINT, identity, model, optimizer, device)
+        # Rows of a checkpoint from before waiting was measured are one column short.
         columns = 4 + len(criterion.weights)
-        history = [
-            [*row, *[math.nan] * (columns - len(row))] for row in history
-        ]  # `waited` is a later column
+        history = [[*row, *[math.nan] * (columns - len(row))] for row in history]
 
     sampler = ClipSampler(dataset, recipe, stream(seed, "data"), cache)
     model.train()

@@ -22,9 +22,7 @@ from harness.data.clips import Clip, ClipSampler, _resized, batches, resized_siz
 from harness.data.frame_cache import FrameCache, FrameKey, ResizedFrame
 from harness.data.synthetic import write_dataset
 from harness.data.ytvis import VideoDataset, load_dataset
-from harness.engine.plan import Options
 from harness.memory_budget import MOST_CACHE, default_frame_cache, parse_frame_cache
-from harness.trial import Job
 from model.errors import InputError
 from tests.small_road import IFC_ONLY, make_road
 
@@ -301,16 +299,11 @@ def test_a_bad_size_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_size_is_no_part_of_an_identity_and_reaches_the_trial(tmp_path: Path) -> None:
+def test_the_size_reaches_the_trial_and_is_no_part_of_its_identity(tmp_path: Path) -> None:
     road = make_road(tmp_path, IFC_ONLY)
-    plain = road.plan()
-    assert Job.model_fields["frame_cache"].default is None
-    done = road.run("--frame-cache", "0", "--only", "seed=0")
+    done = road.run("--frame-cache", "1MB", "--only", "seed=0")
     assert done.returncode == 0, done.stderr
-    [record] = [
-        plain.training(trial) for trial in plain.trials if plain.training(trial)
-    ]  # where a plan without the option looks for it
-    assert record is not None
-    assert record["frame_cache_gb"] == 0
+    plan = road.plan()  # without the option
+    [record] = [found for trial in plan.trials if (found := plan.training(trial)) is not None]
+    assert record["frame_cache_gb"] == 0.001
     assert 0 < record["train_waited_seconds"] <= record["train_seconds"]
-    assert Options.__dataclass_fields__["frame_cache"].default is None

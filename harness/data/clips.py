@@ -12,6 +12,7 @@ Shapes
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -87,24 +88,28 @@ class ClipSampler:
         short_side = int(rng.choice(self.config.short_sides))
         flip = bool(rng.random() < self.config.flip)
 
-        labels = torch.tensor([track.category for track in video.tracks], dtype=torch.long)
-        crowd = torch.tensor([track.iscrowd for track in video.tracks], dtype=torch.bool)
+        labels = np.array([track.category for track in video.tracks], np.int64)
+        crowd = np.array([track.iscrowd for track in video.tracks], np.bool_)
         if rng.random() < self.config.crop:
             frames, masks = _cropped(*self._read(video, indices), self.config, rng)
             frames, masks = _resized(frames, masks, short_side, self.config.max_long_side)
         else:
-            frames, masks = self._resized(video, indices, short_side)
+            frames, masks = self._uncropped(video, indices, short_side)
+        # By NumPy: torch would call threads together that the training computes with.
+        pixels, planes = frames.numpy(), masks.numpy()
+        visible = planes.reshape(len(planes), math.prod(planes.shape[1:])).any(1) & ~crowd
+        labels, planes = labels[visible], planes[visible]
         if flip:
-            frames, masks = frames.flip(-1), masks.flip(-1)
-        visible = masks.flatten(1).any(1) & ~crowd
-        return Clip(frames.contiguous(), labels[visible], masks[visible])
+            pixels, planes = pixels[..., ::-1].copy(), planes[..., ::-1].copy()
+        pixels = np.ascontiguousarray(pixels)
+        return Clip(torch.from_numpy(pixels), torch.from_numpy(labels), torch.from_numpy(planes))
 
     def _read(self, video: Video, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Frames (T, 3, H, W) and masks (tracks, T, H, W) as they are in the files."""
         frames, masks = self.dataset.frames(video, indices), self.dataset.masks(video, indices)
         return torch.from_numpy(frames), torch.from_numpy(masks)
 
-    def _resized(self, video: Video, indices: list[int], short_side: int) -> tuple[Tensor, Tensor]:
+    def _uncropped(self, video: Video, indices: list[int], short_side: int) -> tuple[Tensor, Tensor]:
         """Whole frames after resizing, from the cache where it has them: resized alone or together is one.
 
         Stacking copies: what is kept is never part of a clip.
