@@ -167,7 +167,7 @@ def _serve(side: str, setting: Setting, found: Path) -> int:
 
     if setting.threads is not None:
         torch.set_num_threads(setting.threads)
-    training = _Training(side, setting)
+    training = Training(side, setting)
     keeps = setting.memory in ("both", side)
     with freed_memory_kept() if keeps else contextlib.nullcontext():
         for line in sys.stdin:
@@ -187,7 +187,7 @@ def _serve(side: str, setting: Setting, found: Path) -> int:
     return 0
 
 
-class _Training:
+class Training:
     """One model, one batch, one side's operations."""
 
     def __init__(self, side: str, setting: Setting) -> None:
