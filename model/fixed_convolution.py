@@ -47,7 +47,7 @@ class PackedConv(FixedConv):
 
     def __init__(self, weight: Tensor, bias: Tensor, stride: int) -> None:
         super().__init__(weight, bias, stride)
-        self._packed: tuple[torch.Size, Tensor] | None = None
+        self._packed: dict[torch.Size, Tensor] = {}
 
     def forward(self, x: Tensor, plus: Tensor | None = None, relu: bool = False) -> Tensor:
         """See :class:`FixedConv`."""
@@ -61,12 +61,16 @@ class PackedConv(FixedConv):
         )
 
     def _weight_for(self, shape: torch.Size) -> Tensor:
-        """The layout depends on the input's shape, which is that of all frames of a video."""
-        if self._packed is None or self._packed[0] != shape:
+        """The best layout depends on the number and size of frames: the last two are kept, for a video's
+        last frames are fewer."""
+        if shape not in self._packed:
+            if len(self._packed) > 1:
+                del self._packed[next(iter(self._packed))]
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            weight = reorder(self.weight.to_mkldnn(), self.padding, self.stride, (1, 1), 1, list(shape))
-            self._packed = shape, weight
-        return self._packed[1]
+            self._packed[shape] = reorder(
+                self.weight.to_mkldnn(), self.padding, self.stride, (1, 1), 1, list(shape)
+            )
+        return self._packed[shape]
 
 
 def can_pack() -> bool:

@@ -76,8 +76,8 @@ def test_packed_weights_follow_the_size_of_frames() -> None:
     torch.manual_seed(0)
     weight, bias = torch.randn(8, 8, 3, 3), torch.randn(8)
     conv = PackedConv(weight, bias, 1)
-    for size in ((9, 7), (30, 40), (9, 7), (1, 1)):
-        x = torch.randn(1, 8, *size)
+    for size in ((1, 9, 7), (4, 9, 7), (4, 30, 40), (1, 30, 40), (1, 9, 7), (2, 1, 1)):
+        x = torch.randn(size[0], 8, *size[1:])
         torch.testing.assert_close(conv(x), F.conv2d(x, weight, bias, 1, 1), rtol=1e-4, atol=1e-5)
 
 
