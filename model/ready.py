@@ -22,7 +22,7 @@ from model.convolution import Convolution
 from model.fixed_convolution import Convolutions, fixed_convolution
 from model.shared_spatial_decoder import SharedSpatialDecoder
 
-FRAMES_AT_ONCE = {"cpu": 4}
+FRAMES_AT_ONCE = {"cpu": 1}
 OTHERWISE_AT_ONCE = 5
 """Frames that go through the backbone together, by kind of device (docs/performance.md)"""
 WINDOWS_WORTH_SHARING = 3.0
