@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # From glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 # Setting a threshold ends glibc's own adjustment; large blocks had brought it to these values.
 _LARGEST_MAPPED, _TRIMMED = 32 * 2**20, 64 * 2**20
 _LARGEST = 2**31 - 1
@@ -31,10 +31,12 @@ def freed_memory_kept() -> Iterator[bool]:
     if can:
         library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         library.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+        library.mallopt(_M_ARENA_MAX, 1)  # a thread's own cannot hold large blocks
     try:
         yield can
     finally:
         if can:
             library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MAPPED)
             library.mallopt(_M_TRIM_THRESHOLD, _TRIMMED)
+            library.mallopt(_M_ARENA_MAX, 0)  # glibc's own limit
             library.malloc_trim(ctypes.c_size_t(0))

@@ -62,6 +62,7 @@ EVALUATION_CODE = (
     "model/inference.py",
     "model/ready.py",
     "model/shared_spatial_decoder.py",
+    "model/side_by_side.py",
     "model/tracking.py",
     "harness/data/benchmarks.py",
     "harness/data/splits.py",

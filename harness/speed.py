@@ -26,7 +26,7 @@ from harness.memory import peak_memory, reset_peak_memory
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import segment_tracks
-from model.ready import ReadyModel
+from model.ready import ReadyModel, ready
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Speed:
 
 @freed_memory_kept()
 def time_videos(
-    model: ClipModel,
+    model: ClipModel | ReadyModel,
     dataset: VideoDataset,
     config: TrialConfig,
     device: torch.device,
@@ -79,13 +79,13 @@ def time_videos(
         decoded.append((clip, (video.height, video.width)))
     frames = sum(len(clip) for clip, _ in decoded)
     reset_peak_memory(device)
-    ready = ReadyModel(model)
-    _, tracks = _pass(ready, decoded, config, device, check)
+    made_ready = ready(model)
+    _, tracks = _pass(made_ready, decoded, config, device, check)
     passed(0)
     seconds: list[list[float]] = []
     clocks, load = [gpu_clocks(device)], Load()
     while len(seconds) < config.speed.passes or sum(map(sum, seconds)) < config.speed.min_seconds:
-        seconds.append(_pass(ready, decoded, config, device, check)[0])
+        seconds.append(_pass(made_ready, decoded, config, device, check)[0])
         passed(len(seconds))
     others = load.of_others()
     clocks.append(gpu_clocks(device))

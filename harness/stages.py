@@ -40,7 +40,7 @@ from model.checkpoint import load_weights, weights_metadata
 from model.clip_model import ClipModel
 from model.errors import InputError
 from model.inference import VideoStream
-from model.ready import ReadyModel
+from model.ready import ReadyModel, ready
 
 
 class Emit(Protocol):
@@ -160,7 +160,7 @@ def load_trained(trial: str, config: TrialConfig, folder: Path, device: torch.de
 
 
 def evaluate_cell(
-    model: ClipModel,
+    model: ClipModel | ReadyModel,
     dataset: VideoDataset,
     config: TrialConfig,
     folder: Path,
@@ -171,7 +171,7 @@ def evaluate_cell(
     started = time.perf_counter()
     voice.emit("stage", name=f"evaluate T={config.inference.window}")
     results: list[dict[str, Any]] = []
-    made_ready = ReadyModel(model)
+    made_ready = ready(model)
     with freed_memory_kept():
         for done, video in enumerate(dataset.videos, 1):
             voice.check()
@@ -205,7 +205,7 @@ def video_results(
     """The entries of one video in ``results.json``; neither frames nor masks are ever all in memory."""
     stream = VideoStream(model, settings.window, settings.stride, settings.match_threshold, video.length)
     tracks = EncodedTracks((video.height, video.width))
-    for indices in batches(range(video.length), model.frames_at_once):
+    for indices in batches(range(video.length), model.frames_together):
         frames = torch.from_numpy(dataset.frames(video, indices))
         tracks.add(stream.push(resize_frames(frames, **settings.resizing())))
     tracks.add(stream.finish())
@@ -214,7 +214,7 @@ def video_results(
 
 
 def time_cell(
-    model: ClipModel,
+    model: ClipModel | ReadyModel,
     dataset: VideoDataset,
     config: TrialConfig,
     folder: Path,

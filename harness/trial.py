@@ -67,6 +67,7 @@ from harness.stages import (
 )
 from harness.train import TrialInterruptedError
 from model.errors import InputError
+from model.ready import Execution, ReadyModel
 
 FAILED_STATUS = 1
 INPUT_ERROR_STATUS = 2
@@ -164,18 +165,22 @@ def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest)
             )
         else:
             model = load_trained(job.trial, job.config, job.folder, device)
-        for cell in job.cells if first else ():
+        cells = job.cells if first else ()
+        if cells:
+            # What is refused is estimated for one frame, and one window, at a time.
+            made_ready = ReadyModel(model, Execution(side_by_side=job.memory_budget is None))
+        for cell in cells:
             stop.check()
             if job.memory_budget is not None:
                 refuse_cell(cell.config, valid, device, job.memory_budget)
             folder = job.folder / "cells" / cell.key
             if job.stage == "train_evaluate":
-                percent = evaluate_cell(model, valid, cell.config, folder, device, voice)
+                percent = evaluate_cell(made_ready, valid, cell.config, folder, device, voice)
                 inference = cell.config.inference
                 place = f"valid/T{inference.window}_S{inference.stride}_{cell.key}"
                 loggers.result(job.config.train.steps, {f"{place}/{key}": percent[key] for key in percent})
             else:
-                time_cell(model, valid, cell.config, folder, device, voice)
+                time_cell(made_ready, valid, cell.config, folder, device, voice)
             emit("cell", cell=cell.key)
     if log:
         record_loggers(job.folder / "trial.json", loggers.states())

@@ -63,14 +63,13 @@ class PackedConv(FixedConv):
     def _weight_for(self, shape: torch.Size) -> Tensor:
         """The best layout depends on the number and size of frames: the last two are kept, for a video's
         last frames are fewer."""
-        if shape not in self._packed:
-            if len(self._packed) > 1:
-                del self._packed[next(iter(self._packed))]
+        packed = self._packed.get(shape)
+        if packed is None:
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            self._packed[shape] = reorder(
-                self.weight.to_mkldnn(), self.padding, self.stride, (1, 1), 1, list(shape)
-            )
-        return self._packed[shape]
+            packed = reorder(self.weight.to_mkldnn(), self.padding, self.stride, (1, 1), 1, list(shape))
+            # A new dictionary: other threads may be looking into this one.
+            self._packed = {**dict(list(self._packed.items())[-1:]), shape: packed}
+        return packed
 
 
 def can_pack() -> bool:

@@ -9,7 +9,7 @@ Shapes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,15 +89,12 @@ class VideoStream:
             FloatingPointError: the model's outputs are not finite.
         """
         final = []
-        for part in frames.split(self._model.frames_at_once):
-            features = self._model.frame_features(part, self._windows_a_frame)
-            seen = range(self.length, self.length + len(part))
-            self._features.append((seen, features))
-            self.length = seen.stop
+        for part in frames.split(self._model.frames_together):
+            self._look_at(part)
             # A window that ends at the last frame so far may be the last one, and have to start earlier.
-            while self._next + self._window < self.length:
-                self._segment(range(self._next, self._next + self._window))
-                self._next += self._stride
+            starts = range(self._next, self.length - self._window, self._stride)
+            self._segment([range(start, start + self._window) for start in starts])
+            self._next += len(starts) * self._stride
             final += self._release(self.length - self._window)
         return final
 
@@ -106,22 +103,33 @@ class VideoStream:
         """The last window; returns all frames that are left."""
         if not self.length:
             return []
-        self._segment(range(max(0, self.length - self._window), self.length))
+        self._segment([range(max(0, self.length - self._window), self.length)])
         return self._release(self.length)
 
-    def _segment(self, span: range) -> None:
+    def _look_at(self, frames: Tensor) -> None:
+        parts = frames.split(self._model.frames_at_once)
+        features = self._model.each(lambda x: self._model.frame_features(x, self._windows_a_frame), parts)
+        for own, part in zip(features, parts, strict=True):
+            self._features.append((range(self.length, self.length + len(part)), own))
+            self.length += len(part)
+
+    def _segment(self, spans: Sequence[range]) -> None:
+        found = self._model.each(self._model.detect, map(self._seen_in, spans))
+        for span, (classes, masks, finite) in zip(spans, found, strict=True):
+            # Outputs that are no numbers would be no results: an AP of 0 that nobody measured.
+            if not bool(finite):
+                raise FloatingPointError(
+                    f"the model's outputs for frames {span.start}-{span.stop - 1} are not finite"
+                )
+            self._tracker.update(span, classes, masks)
+
+    def _seen_in(self, span: range) -> list[FrameFeatures]:
         parts = []
         for seen, features in self._features:
             start, stop = max(seen.start, span.start), min(seen.stop, span.stop)
             if start < stop:
                 parts.append(features.part(start - seen.start, stop - seen.start))
-        classes, masks, finite = self._model.detect(parts)
-        # Outputs that are no numbers would be no results: an AP of 0 that nobody measured.
-        if not bool(finite):
-            raise FloatingPointError(
-                f"the model's outputs for frames {span.start}-{span.stop - 1} are not finite"
-            )
-        self._tracker.update(span, classes, masks)
+        return parts
 
     def _release(self, before: int) -> list[FrameMasks]:
         while self._features and self._features[0][0].stop <= before:

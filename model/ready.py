@@ -8,7 +8,7 @@ and change outputs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from model.config import ModelConfig
 from model.convolution import Convolution
 from model.fixed_convolution import Convolutions, fixed_convolution
 from model.shared_spatial_decoder import SharedSpatialDecoder
+from model.side_by_side import Item, Result, SideBySide
 
 FRAMES_AT_ONCE = {"cpu": 1}
 OTHERWISE_AT_ONCE = 5
@@ -42,6 +43,8 @@ class Execution(NamedTuple):
     """Compiled, and replayed as CUDA graphs"""
     convolutions: Convolutions = "packed"
     """At most so special ones; of other kinds than ``library`` only on CPUs, in float32, not compiled"""
+    side_by_side: bool = True
+    """Frames, and windows, on threads of their own; only on CPUs, not compiled. Takes more memory"""
 
 
 PLAIN = Execution()
@@ -64,8 +67,22 @@ class ReadyModel:
         self.one_by_one = self.device.type == "cpu"
         """The spatial decoder sees a frame of a window at a time: its maps stay in caches"""
         self._execution = execution
-        if execution.compiled or execution.cuda_graphs:
+        compiled = execution.compiled or execution.cuda_graphs
+        together = execution.side_by_side and self.device.type == "cpu" and not compiled
+        self._side_by_side = SideBySide() if together else None
+        if compiled:
             self._compile("reduce-overhead" if execution.cuda_graphs else "default")
+
+    @property
+    def frames_together(self) -> int:
+        """Frames that are best given together where nobody waits for the first of them."""
+        return self.frames_at_once * (self._side_by_side.workers if self._side_by_side else 1)
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Work of this model on items that need nothing of each other: side by side on a CPU."""
+        if self._side_by_side is None:
+            return [work(item) for item in items]
+        return self._side_by_side.map(work, items)
 
     def frame_features(self, frames: Tensor, windows_a_frame: float) -> FrameFeatures:
         """Frames (n, 3, H0, W0) on any device, at most ``frames_at_once``, each to be in so many windows."""

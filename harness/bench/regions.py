@@ -50,7 +50,7 @@ class OurRunner:
     def clip(self, frames: Tensor) -> None:
         """See :class:`Runner`."""
         parts = frames.split(self.model.frames_at_once)
-        self.model.detect([self.model.frame_features(part, windows_a_frame=1) for part in parts])
+        self.model.detect(self.model.each(lambda part: self.model.frame_features(part, 1.0), parts))
 
     def video(self, frames: Tensor, size: tuple[int, int]) -> VideoResults:
         """See :class:`Runner`."""
