@@ -87,7 +87,7 @@ def _videos(folder: Path, window: int) -> list[Work]:
     if not data.exists():
         write_videos(data, (360, 640), 36, 1)
     config = write_weights(weights, "resnet50", "ifc", data, "valid", window, KEPT)
-    model = build_model(config).eval()
+    model = build_model(config).eval().requires_grad_(False)  # the counter asks for gradients else
     load_weights(model, weights)
     dataset = load_dataset(data, "valid")
     found = []
@@ -98,9 +98,9 @@ def _videos(folder: Path, window: int) -> list[Work]:
         runner = OurRunner(model, job) if side == "ours" else PublishedRunner(model, job)
         regions = Regions(runner, dataset, dataset.videos[:1], job)
         counted = regions
-        if isinstance(runner, OurRunner):  # the packed operators cannot be counted: they multiply as much
+        if isinstance(runner, OurRunner):  # neither packed operators nor other threads can be counted
             other = OurRunner(model, job)
-            other.model = ReadyModel(model, Execution(convolutions="minimal"))
+            other.model = ReadyModel(model, Execution(convolutions="minimal", side_by_side=False))
             counted = Regions(other, dataset, dataset.videos[:1], job)
         found.append(
             Work(f"video T={window}, {side}", lambda r=regions: r.results(0), lambda c=counted: c.results(0))
