@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from harness.report.figures import figures_of
+from harness.report.figures.growth import draw
+from harness.report.figures.words import data_and_scale
 from harness.report.findings import Findings, examine
 from harness.report.growth import complexity
 from harness.report.growth_table import growth_lines
@@ -135,3 +137,19 @@ def test_memory_tokens_have_no_formula() -> None:
         assert whole_fit.exponent == pytest.approx(0.5)
         assert formula == [None, None]
     assert "scaling_memory_growth.tex" in report_files(findings, figures_of(findings))
+
+
+@pytest.mark.parametrize(
+    ("along", "sizes"), [("T", ["5", "10", "15", "20", "36"]), ("HW", ["6", "24", "96"])]
+)
+def test_every_axis_of_growth_can_be_read(spec: TableSpec, along: str, sizes: list[str]) -> None:
+    canvas = draw(made(spec), along).canvas
+    assert len(canvas.axes) == 3
+    for axes in canvas.axes:
+        assert [label.get_text() for label in axes.get_xticklabels()] == sizes
+        low, high = axes.get_ylim()
+        assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+
+
+def test_figures_of_untrained_models_name_no_data(spec: TableSpec) -> None:
+    assert data_and_scale(made(spec)) == "Untrained, scale tiny"

@@ -41,9 +41,10 @@ def draw(findings: Findings, along: str) -> Drawing:
             if line.formula and metric == "encoder_ms":
                 scaled = [value * line.y[-1] / line.formula[-1] for value in line.formula]
                 axes.plot(line.x, scaled, color=own.colour, linestyle=":", linewidth=0.8)
-        axes.set_xticks(sorted({x for line in lines for x in line.x}))
+        sizes = sorted({x for line in lines for x in line.x})
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
         axes.minorticks_off()
-        plain_numbers(axes.xaxis)
+        plain_numbers(axes.yaxis)
         axes.set_xlabel(NAMES[along])
         axes.set_ylabel(QUANTITIES[metric][0])
         axes.grid(axis="y")

@@ -8,7 +8,15 @@ from harness.report.findings import Findings
 from harness.report.selection import is_synthetic
 from harness.report.statistics import Cell
 from harness.report.table import row_label
-from harness.report.table_spec import HARDWARE_METRICS, Place, axis_title, is_counted, metric_name, place
+from harness.report.table_spec import (
+    HARDWARE_METRICS,
+    MODEL_METRICS,
+    Place,
+    axis_title,
+    is_counted,
+    metric_name,
+    place,
+)
 
 UNITS = {
     "fps": "FPS (frames/s)",
@@ -32,10 +40,12 @@ def long_name(metric: str) -> str:
 
 
 def data_and_scale(findings: Findings) -> str:
-    """``Synthetic data, scale tiny``; counts have no data."""
+    """``Synthetic data, scale tiny``; counts and untrained models have no data."""
     selection = findings.selection
     if is_counted(findings.spec.cells):
         return f"Counted, scale {findings.spec.scale}"
+    if any(metric in MODEL_METRICS for metric in findings.spec.cells):
+        return f"Untrained, scale {findings.spec.scale}"
     names = selection.distinct("data_name")
     data = "Synthetic data" if is_synthetic(selection) else "; ".join(names) or "No data"
     return f"{data}{' (MIXED)' if len(names) > 1 else ''}, scale {findings.spec.scale}"
