@@ -129,7 +129,9 @@ def _full_thw() -> tuple[list[Line], list[str]]:
 
 
 def _careful(found: Bench) -> list[str]:
-    return [line for line in remarks(found) if line.startswith(("careful", "parity", "tracks"))]
+    return [
+        line for line in remarks(found) if line.startswith(("careful", "freed memory", "parity", "tracks"))
+    ]
 
 
 def _has(needed: str) -> bool:

@@ -39,9 +39,11 @@ def test_two_sides_are_timed_in_turn_and_agree(tmp_path: Path) -> None:
         ]
         assert sum(f"| {region} " in line for line in done.stdout.splitlines()) == 2
     assert "labels equal" in done.stdout
+    assert "freed memory: ours uses it again; published-ops takes it from the system anew" in done.stdout
     content = json.loads(file.read_text())
     assert content["parity"]["least_iou"] == 1.0
     assert content["tracks"] >= 3
+    assert content["keeps_memory"] == [True, False]
     for side in content["sides"]:
         for measured in side:
             assert len(measured["passes"]) == 2
@@ -61,6 +63,7 @@ def test_two_sides_are_timed_in_turn_and_agree(tmp_path: Path) -> None:
         ({"precision": "half"}, "--precision: 'half': allowed: float32, bfloat16, float16"),
         ({"stride": 6}, "--stride: 6: must not be above --window 5"),
         ({"device": "tpu"}, "--device: 'tpu': allowed: auto, cpu, cuda"),
+        ({"memory": "theirs"}, "--memory: 'theirs': allowed: ours, both, none"),
         ({"cuda_graphs": True, "device": "cpu"}, "--cuda-graphs: on cpu"),
         ({"kept": 100}, "--kept: 100: allowed: less than the model's 100 queries"),
         ({"encoder": "ifcc"}, "allowed: no_comm, full_thw, decomp_t_hw, ifc"),

@@ -151,6 +151,10 @@ def remarks(found: Bench) -> list[str]:
     threads, torch_version = conditions["threads"], conditions["torch_version"]
     said = [f"{conditions['hardware']}, {threads} threads, torch {torch_version}, {conditions['device']}"]
     said += [f"{name}: {WHAT[name]}" for name in REGIONS if any(m.region == name for m in found.sides[0])]
+    if conditions["device"] == "cpu":
+        how = {True: "uses it again", False: "takes it from the system anew, as any process does"}
+        of_sides = zip(found.sides, found.keeps_memory, strict=True)
+        said.append("freed memory: " + "; ".join(f"{side[0].label} {how[kept]}" for side, kept in of_sides))
     said.append(f"tracks of the first video: {found.tracks}")
     if found.parity is not None:
         said.append(f"parity: {found.parity.text()}")
@@ -166,7 +170,13 @@ def bench_json(found: Bench) -> str:
         for side in found.sides
     ]
     parity = None if found.parity is None else found.parity._asdict()
-    content = {"sides": sides, "parity": parity, "tracks": found.tracks, "conditions": found.conditions}
+    content = {
+        "sides": sides,
+        "parity": parity,
+        "tracks": found.tracks,
+        "conditions": found.conditions,
+        "keeps_memory": found.keeps_memory,
+    }
     return json.dumps(content, indent=1) + "\n"
 
 

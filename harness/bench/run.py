@@ -101,6 +101,8 @@ class Bench(NamedTuple):
     tracks: int
     """Of the first video, on the first side: they drive tracking and upsampling"""
     conditions: dict[str, Any]
+    keeps_memory: list[bool]
+    """Side by side, whether it uses freed memory again (``harness/allocator.py``); on CPUs"""
 
 
 class Process:
@@ -188,4 +190,5 @@ def run_bench(
             files.append(folder / f"outputs-{number}.npz")
             counts.append(side.ask(f"outputs {files[-1]}"))
         parity = compare(files[0], files[1]) if len(files) == 2 else None
-        return Bench(measured, parity, counts[0]["tracks"], sides[0].conditions)
+        kept = [job.keeps_memory for job in jobs]
+        return Bench(measured, parity, counts[0]["tracks"], sides[0].conditions, kept)
