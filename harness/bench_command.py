@@ -36,6 +36,13 @@ def bench(
     """Frames per second by the protocol of docs/fps.md, in fresh processes that take turns."""
     typed = dict(locals())
     from harness.bench import command
+    from model.errors import InputError
+
+    if to_json is not None:
+        try:
+            to_json.open("a", encoding="utf-8").close()  # before minutes of timing, not after them
+        except OSError as error:
+            raise InputError(f"--json: {to_json}: cannot be written ({error.strerror})") from None
 
     found = command.bench(
         command.BenchOptions(**{name: value for name, value in typed.items() if name != "to_json"}),

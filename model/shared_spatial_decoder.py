@@ -16,8 +16,7 @@ class SharedSpatialDecoder(SpatialDecoder):
 
     A convolution of a sum is the sum of two convolutions: that of the adapted map needs no window, and that
     of a map whose cells were doubled needs a quarter of the products, for rows and columns repeat. Exact but
-    for rounding. A window costs a quarter of what it costs else, a frame as much more: it pays from two
-    windows a frame on.
+    for rounding. From how many windows a frame on it pays is in ``model/ready.py``.
     """
 
     def __init__(self, own: SpatialDecoder) -> None:

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class SideBySide:
-    """Workers that share so many threads (by default torch's own) evenly; they start when two are needed."""
+    """Workers with even parts of so many threads (by default torch's own); they start when two are needed."""
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or torch.get_num_threads()
@@ -31,7 +31,7 @@ class SideBySide:
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """The work on each item, without gradients; one alone gets all threads. Raises what it raises."""
         given = list(items)
-        if self.workers == 1 or len(given) == 1:
+        if self.workers == 1 or len(given) < 2:
             return [work(item) for item in given]
         if self._pool is None:
             self._pool = self._started()
@@ -40,9 +40,13 @@ class SideBySide:
     def _started(self) -> ThreadPoolExecutor:
         pool = ThreadPoolExecutor(self.workers, "side-by-side", _take, (self._threads // self.workers,))
         all_begun = Barrier(self.workers + 1)
-        for _ in range(self.workers):
-            pool.submit(all_begun.wait)
-        all_begun.wait()
+        try:
+            for _ in range(self.workers):
+                pool.submit(all_begun.wait)
+            all_begun.wait()
+        except BaseException:  # nobody may wait for one that does not come
+            all_begun.abort()
+            raise
         # Threads that others start later take the number that was set last.
         torch.set_num_threads(self._threads)
         return pool

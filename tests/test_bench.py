@@ -51,9 +51,19 @@ def test_two_sides_are_timed_in_turn_and_agree(tmp_path: Path) -> None:
             assert measured["fps"]["median"] > 0
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_timed(tmp_path: Path) -> None:
+    done = run(*FAST, "--json", str(tmp_path / "absent" / "bench.json"))
+    assert done.returncode == 2
+    assert "making" not in done.stderr
+    [line] = done.stderr.splitlines()
+    assert "--json" in line
+    assert "cannot be written (No such file or directory)" in line
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"region": "model,model"}, "--region: 'model,model': allowed: model, video, e2e, each once"),
         ({"region": "model,vidoe"}, "--region: 'model,vidoe': allowed: model, video, e2e"),
         ({"region": ""}, "--region: '': allowed"),
         ({"size": "360"}, "--size: '360': allowed: HEIGHTxWIDTH"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -79,6 +80,30 @@ def test_workers_share_the_threads(threads: int, workers: int, each: int) -> Non
     other.start()
     other.join()
     assert later == [threads], "threads that are none of its workers"
+
+
+def test_no_worker_starts_for_nothing() -> None:
+    before = threading.active_count()
+    together = SideBySide(2)
+    assert together.map(lambda item: item, []) == []
+    assert together.map(lambda item: item, [1]) == [1]
+    assert threading.active_count() == before
+
+
+def test_a_start_that_is_broken_off_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, started = ThreadPoolExecutor.submit, []
+
+    def submit(self: ThreadPoolExecutor, *given: Any) -> Any:
+        if started:
+            raise KeyboardInterrupt
+        started.append(plain(self, *given))
+        return started[0]
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    with pytest.raises(KeyboardInterrupt):
+        SideBySide(2).map(lambda item: item, [1, 2])
+    with pytest.raises(threading.BrokenBarrierError):
+        started[0].result(SECONDS)
 
 
 def test_workers_need_no_gradients_and_their_errors_arrive() -> None:

@@ -184,7 +184,7 @@ def _regions(text: str) -> list[Region]:
     asked = text.split(",")
     found = [region for region in REGIONS if region in asked]
     if len(found) != len(asked):
-        raise InputError(f"--region: {text!r}: allowed: {', '.join(REGIONS)}, with commas between them")
+        raise InputError(f"--region: {text!r}: allowed: {', '.join(REGIONS)}, each once, with commas between")
     return found
 
 
