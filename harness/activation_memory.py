@@ -36,6 +36,7 @@ from model.backbone import ResNet
 from model.clip_model import ClipModel, FrameFeatures
 from model.communication import Alone
 from model.config import ModelConfig
+from model.fixed_convolution import FixedConv, can_pack
 from model.losses import SetCriterion
 from model.losses import Target as Targets
 from model.matching import Match, mask_scores
@@ -161,16 +162,18 @@ def estimate_window(
     with traced(target, kept) as live, torch.no_grad():
         built = build_model(config)
         stride_of_masks = built.backbone.strides[1]
-        # The packed ones need as much, but fake tensors cannot be packed.
+        # Fake tensors cannot be packed; what is packed of weights is added below.
         model = ReadyModel(built, Execution(convolutions="minimal" if target == "cpu" else "library"))
         del built
         model.frames_at_once = min(window, FRAMES_AT_ONCE.get(target, OTHERWISE_AT_ONCE))
         model.one_by_one = target == "cpu"
+        packed = _packed_when_run(model) if target == "cpu" and can_pack() else {}
         held = live.restart()
         grid = tuple(math.ceil(side / stride_of_masks) for side in frame_size)
         shares = target == "cpu"  # the spatial decoder; fake tensors are all of the CPU
         _window(model, frame_size, grid, (window, stride), kept, window / stride if shares else 1.0)
-        return Estimate(live.peak, held)
+        laid_out = sum(packed.values())  # weights, too: they are there as long as frames keep their size
+        return Estimate(live.peak + laid_out, held + laid_out)
 
 
 def estimate_training_step(
@@ -244,6 +247,20 @@ def _window(
     del parts, pattern, following
     found.mask_logits.sigmoid()
     del saved, sums
+
+
+def _packed_when_run(model: ReadyModel) -> dict[int, int]:
+    """Filled while the model runs: bytes of each convolution's weights, laid out for a size of frames."""
+    found: dict[int, int] = {}
+
+    def ran(module: nn.Module, given: object) -> None:
+        assert isinstance(module, FixedConv)
+        found[id(module)] = module.weight.numel() * module.weight.element_size()
+
+    for module in model.modules():
+        if isinstance(module, FixedConv):
+            module.register_forward_pre_hook(ran)
+    return found
 
 
 def _alike(features: FrameFeatures, length: int) -> FrameFeatures:

@@ -8,7 +8,7 @@ and change outputs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
@@ -72,6 +72,11 @@ class ReadyModel:
         self._side_by_side = SideBySide() if together else None
         if compiled:
             self._compile("reduce-overhead" if execution.cuda_graphs else "default")
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All that may run."""
+        yield from self._model.modules()
+        yield from self._shared.modules()
 
     @property
     def frames_together(self) -> int:

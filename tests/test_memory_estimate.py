@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.activation_memory import LiveBytes, estimate_training_step, estimate_window, traced
+from harness.activation_memory import Estimate, LiveBytes, estimate_training_step, estimate_window, traced
 from harness.command_line import harness_command
 from harness.config import TrainConfig
 from harness.memory_budget import parse_memory, spelled
@@ -197,3 +197,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     lines = file.read_text(encoding="utf-8").splitlines()
     assert lines[0].endswith("fits_10MB,fits_32GB")
     assert len(lines) == 1 + 4 * 2 * 2
+
+
+def test_weights_laid_out_for_a_cpu_are_held_and_no_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(packs: bool) -> Estimate:
+        monkeypatch.setattr("harness.activation_memory.can_pack", lambda: packs)
+        return estimate_window(config(), (64, 96), 4, "cpu")
+
+    plain, packed = found(False), found(True)
+    assert packed.activations == plain.activations
+    assert 0 < packed.held - plain.held < plain.held
