@@ -11,25 +11,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model import build_model
 from model.clip_model import ClipModel
 from model.communication import ENCODERS
 from model.fixed_convolution import PackedConv, can_pack
 from model.inference import VideoStream, segment_tracks
 from model.ready import Execution, ReadyModel
 from model.side_by_side import MOST_WORKERS, SideBySide
+from tests.test_inference import tiny, video
 
 SECONDS = 20
 """After which threads that wait for each other have failed"""
-TINY: dict[str, Any] = {
-    "backbone": "tiny",
-    "memory_tokens": 2,
-    "num_classes": 4,
-    "num_queries": 5,
-    "hidden_dim": 16,
-    "attention_heads": 2,
-    "ffn_dim": 24,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -39,19 +30,13 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def tiny(encoder: str = "ifc") -> ClipModel:
-    torch.manual_seed(0)
-    model = build_model({**TINY, "encoder": encoder}).eval()
+def sure(encoder: str = "ifc") -> ClipModel:
+    """Masks that differ: between those of untrained queries rounding decides which track is continued."""
+    model = tiny(encoder=encoder)
     with torch.no_grad():
         model.class_head.layers[-1].bias[-1] = -3.0
-        # Masks that differ: between those of untrained queries rounding decides which track is continued.
         model.mask_weight_head.get_parameter("layers.2.weight").mul_(20)
     return model
-
-
-def video(length: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(length)
-    return torch.randint(0, 256, (length, 3, 32, 48), generator=generator, dtype=torch.uint8)
 
 
 def test_two_items_are_worked_on_at_the_same_time_and_come_back_in_order() -> None:
@@ -121,7 +106,7 @@ def test_a_video_gives_the_tracks_of_one_frame_after_the_other(
     encoder: str, length: int, window: int, stride: int
 ) -> None:
     torch.set_num_threads(2)
-    model, frames = tiny(encoder), video(length)
+    model, frames = sure(encoder), video(length)
     together, alone = ReadyModel(model), ReadyModel(model, Execution(side_by_side=False))
     assert (together.frames_together, alone.frames_together) == (2, 1)
     found, wanted = (segment_tracks(each, frames, window, stride, (61, 97)) for each in (together, alone))
@@ -143,13 +128,13 @@ def test_frames_and_windows_of_a_video_run_in_several_threads(monkeypatch: pytes
             return plain(self, *given)
 
         monkeypatch.setattr(ReadyModel, name, told)
-    segment_tracks(ReadyModel(tiny()), video(12), 3, 1, (32, 48))
+    segment_tracks(ReadyModel(sure()), video(12), 3, 1, (32, 48))
     assert all(len(idents) > 1 for idents in seen.values())
 
 
 def test_the_first_window_that_is_not_finite_is_named() -> None:
     torch.set_num_threads(2)
-    model = tiny()
+    model = sure()
     stream = VideoStream(model, 3, 1)
     stream.push(video(3))
     with torch.inference_mode():
@@ -170,4 +155,4 @@ def test_packed_weights_are_safe_between_threads() -> None:
 
 
 def test_compiled_models_take_one_after_the_other() -> None:
-    assert ReadyModel(tiny(), Execution(compiled=True)).frames_together == 1
+    assert ReadyModel(sure(), Execution(compiled=True)).frames_together == 1
