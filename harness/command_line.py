@@ -14,10 +14,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from harness.bench_command import bench
-from harness.convert_command import convert_weights
-from harness.memory_command import memory
-from harness.segment_command import InterruptedRunError, segment
+from harness.commands.attend import attend
+from harness.commands.bench import bench
+from harness.commands.compare import compare
+from harness.commands.convert import convert_weights
+from harness.commands.errors import errors
+from harness.commands.interruption import InterruptedRunError
+from harness.commands.memory import memory
+from harness.commands.segment import segment
+from harness.commands.situations import situations
 from model.errors import InputError
 
 INTERRUPTED = 130
@@ -339,6 +344,10 @@ def harness_command(arguments: list[str] | None = None) -> None:
     app.command("bench")(bench)
     app.command("segment")(segment)
     app.command("memory")(memory)
+    app.command("attend")(attend)
+    app.command("compare")(compare)
+    app.command("situations")(situations)
+    app.command("errors")(errors)
     sys.exit(_status_of(app, arguments))
 
 

@@ -49,6 +49,11 @@ class SyntheticConfig(Closed):
     """Probability that an instance copies category and colours of another one in the video."""
     blur: float = Field(0.1, ge=0, le=1)
     """Probability that a video is motion-blurred (exposure of a whole frame time)."""
+    lost: float = Field(0.0, ge=0, lt=1)
+    """Share of a video's frames that are lost: a grey picture in which nothing can be seen. The tracks are
+    annotated as if the frames were there."""
+    disguise: float = Field(0.0, ge=0, lt=1)
+    """Share of its frames in which an instance is a plain grey disc: only other frames tell its category."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> SyntheticConfig:

@@ -47,12 +47,31 @@ Floats = NDArray[np.float64]
 
 
 class Tracks(NamedTuple):
-    """The tracks of one (video, category): masks, mean areas, crowd flags and, for results, scores."""
+    """The tracks of one (video, category): masks and mean areas; annotated ones have crowds and ids.
+
+    Results have scores instead, best first.
+    """
 
     masks: list[Masks]
     areas: list[float]
     crowds: list[bool]
     scores: list[float]
+    ids: list[int | None]
+    """Of the annotations; None where the json has none"""
+
+
+class Pairs(NamedTuple):
+    """What is scored: ids of videos and categories in order, and the tracks of each (video, category)."""
+
+    videos: list[int]
+    categories: list[int]
+    annotated: dict[Key, Tracks]
+    predicted: dict[Key, Tracks]
+
+    def of(self, category: int) -> list[Key]:
+        """The (video, category) of a category that have tracks or results, in the order of the videos."""
+        keys = ((video, category) for video in self.videos)
+        return [key for key in keys if key in self.annotated or key in self.predicted]
 
 
 class Matches(NamedTuple):
@@ -80,6 +99,26 @@ def evaluate(
     Raises:
         InputError: input of another kind, naming the entry and the field.
     """
+    pairs = read_pairs(ground_truth, results)
+    by_category = [
+        [_match(pairs.annotated[key], pairs.predicted[key]) for key in pairs.of(category)]
+        for category in pairs.categories
+    ]
+    precision, recall = _accumulate(by_category)
+    return _summarise(precision, recall)
+
+
+# Input
+
+
+def read_pairs(
+    ground_truth: dict[str, Any] | str | Path, results: Sequence[dict[str, Any]] | str | Path
+) -> Pairs:
+    """The tracks and the results that :func:`evaluate` scores, checked.
+
+    Of the results of one (video, category) the best hundred are kept, best first, the earlier one first
+    among equals.
+    """
     truth_name, truth = json_content(ground_truth, "ground truth")
     results_name, found = json_content(results, "results")
     header = read_header(truth, truth_name)
@@ -87,18 +126,7 @@ def evaluate(
         raise InputError(f"{truth_name}: images instead of videos; allowed: a YouTube-VIS json")
     annotated = _annotated_tracks(read_annotations(truth, truth_name, header))
     predicted = _predicted_tracks(read_results(found, results_name, header, VIDEOS))
-    categories = sorted(header.categories)
-    columns: dict[int, list[Matches]] = defaultdict(list)
-    for video in sorted(header.shapes):
-        for category in categories:
-            key = (video, category)
-            if key in annotated or key in predicted:
-                columns[category].append(_match(annotated[key], predicted[key]))
-    precision, recall = _accumulate([columns[category] for category in categories])
-    return _summarise(precision, recall)
-
-
-# Input
+    return Pairs(sorted(header.shapes), sorted(header.categories), annotated, predicted)
 
 
 def _annotated_tracks(annotations: Iterable[Annotation]) -> dict[Key, Tracks]:
@@ -108,6 +136,7 @@ def _annotated_tracks(annotations: Iterable[Annotation]) -> dict[Key, Tracks]:
         tracks.masks.append(annotation.masks)
         tracks.areas.append(_annotated_area(annotation))
         tracks.crowds.append(annotation.crowd)
+        tracks.ids.append(annotation.entry.get("id"))
     return out
 
 
@@ -138,7 +167,7 @@ def _mean_mask_area(masks: Masks) -> float:
 
 
 def _no_tracks() -> Tracks:
-    return Tracks([], [], [], [])
+    return Tracks([], [], [], [], [])
 
 
 def _mean_area(areas: Sequence[float | None]) -> float:
@@ -157,25 +186,43 @@ def _match(truth: Tracks, results: Tracks) -> Matches:
     outside the area range are ignored, as are unmatched results outside of it.
     """
     D, G, A, I = len(results.scores), len(truth.masks), len(AREA_RANGES), len(IOU_THRESHOLDS)  # noqa: E741
-    ious = _track_ious(results.masks, truth.masks)
+    ious = track_ious(results.masks, truth.masks)
     matched, ignored = np.zeros((2, A, I, D), np.bool_)
     counted = np.zeros(A, np.int64)
     crowds, areas = np.array(truth.crowds, np.bool_), np.array(truth.areas)
     sizes = np.array(results.areas)
     for a, (low, high) in enumerate(AREA_RANGES.values()):
         skipped = crowds | (areas < low) | (areas > high)
-        order = np.argsort(skipped, kind="stable")
         counted[a] = G - int(skipped.sum())
         for i, threshold in enumerate(IOU_THRESHOLDS):
-            taken = np.zeros(G, np.bool_)
-            for d in range(D):
-                g = _best_track(ious[d], threshold, order, taken, crowds, skipped)
-                if g >= 0:
-                    taken[g] = True
-                    matched[a, i, d], ignored[a, i, d] = True, skipped[g]
+            taken = matched_tracks(ious, threshold, crowds, skipped)
+            matched[a, i] = taken >= 0
+            ignored[a, i, matched[a, i]] = skipped[taken[matched[a, i]]]
         outside = (sizes < low) | (sizes > high)
         ignored[a] |= ~matched[a] & outside
     return Matches(np.array(results.scores), matched, ignored, counted)
+
+
+def matched_tracks(
+    ious: Floats, threshold: float, crowds: NDArray[np.bool_], skipped: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """The track that each result takes, (D,), -1 if none: greedily, best score first.
+
+    Args:
+        ious: (D,G), results by falling score.
+        threshold: of the IoU.
+        crowds: (G,), tracks that may be taken any number of times.
+        skipped: (G,), tracks that do not count: taken only where none that counts can be.
+    """
+    order = np.argsort(skipped, kind="stable")
+    taken = np.zeros(len(crowds), np.bool_)
+    out = np.full(len(ious), -1, np.intp)
+    for d, row in enumerate(ious):
+        g = _best_track(row, threshold, order, taken, crowds, skipped)
+        if g >= 0:
+            taken[g] = True
+            out[d] = g
+    return out
 
 
 def _best_track(
@@ -199,27 +246,37 @@ def _best_track(
     return match
 
 
-def _track_ious(results: list[Masks], truth: list[Masks]) -> Floats:
+def track_ious(results: list[Masks], truth: list[Masks]) -> Floats:
     """Space-time IoU (D,G) of tracks; 0 where both are empty."""
     D, G = len(results), len(truth)
     intersection, total = np.zeros((2, D, G))
     if not D or not G:
         return intersection
     for frame in range(len(truth[0])):
-        rows = [d for d in range(D) if results[d][frame] is not None]
-        columns = [g for g in range(G) if truth[g][frame] is not None]
-        row_masks, column_masks = [results[d][frame] for d in rows], [truth[g][frame] for g in columns]
-        row_areas = coco.area(row_masks).astype(np.float64) if rows else np.zeros(0)
-        column_areas = coco.area(column_masks).astype(np.float64) if columns else np.zeros(0)
-        total[rows] += row_areas[:, None]
-        total[:, columns] += column_areas
-        if rows and columns:
-            # Against a "crowd" COCO's C code returns intersection / area of the result, and skips
-            # pairs whose boxes are apart: the quickest way to exact intersections.
-            share = np.asarray(coco.iou(row_masks, column_masks, [1] * len(columns)))
-            intersection[np.ix_(rows, columns)] += np.rint(share * row_areas[:, None])
+        shared, ours, theirs = frame_overlaps(results, truth, frame)
+        intersection += shared
+        total += ours[:, None] + theirs
     union = total - intersection
     return np.divide(intersection, union, out=np.zeros((D, G)), where=union > 0)
+
+
+def frame_overlaps(results: list[Masks], truth: list[Masks], frame: int) -> tuple[Floats, Floats, Floats]:
+    """Pixels of one frame: of intersections (D,G), of results (D,) and of tracks (G,)."""
+    D, G = len(results), len(truth)
+    shared, ours, theirs = np.zeros((D, G)), np.zeros(D), np.zeros(G)
+    rows = [d for d in range(D) if results[d][frame] is not None]
+    columns = [g for g in range(G) if truth[g][frame] is not None]
+    row_masks, column_masks = [results[d][frame] for d in rows], [truth[g][frame] for g in columns]
+    if rows:
+        ours[rows] = coco.area(row_masks)
+    if columns:
+        theirs[columns] = coco.area(column_masks)
+    if rows and columns:
+        # Against a "crowd" COCO's C code returns intersection / area of the result, and skips
+        # pairs whose boxes are apart: the quickest way to exact intersections.
+        share = np.asarray(coco.iou(row_masks, column_masks, [1] * len(columns)))
+        shared[np.ix_(rows, columns)] = np.rint(share * ours[rows][:, None])
+    return shared, ours, theirs
 
 
 def _accumulate(by_category: list[list[Matches]]) -> tuple[Floats, Floats]:
@@ -241,14 +298,21 @@ def _accumulate(by_category: list[list[Matches]]) -> tuple[Floats, Floats]:
                 misses = np.cumsum(~matched[a] & ~ignored[a], -1, dtype=np.float64)
                 recall[:, k, a, m] = hits[:, -1] / counted[a] if len(order) else 0
                 precision[:, :, k, a, m] = [
-                    _interpolate(*row, int(counted[a])) for row in zip(hits, misses, strict=True)
+                    interpolated_precision(*row, int(counted[a])) for row in zip(hits, misses, strict=True)
                 ]
     return precision, recall
 
 
-def _interpolate(hits: Floats, misses: Floats, counted: int) -> Floats:
-    """Precision (R,) at the recall thresholds: the best reached at that recall or beyond, else 0."""
-    precision = hits / np.maximum(hits + misses, np.spacing(1))
+def interpolated_precision(hits: Floats, misses: Floats, counted: int, weight: float = 1.0) -> Floats:
+    """Precision (R,) at the recall thresholds: the best reached at that recall or beyond, else 0.
+
+    Args:
+        hits: (D,), so many of the results up to each place found a track that counts, ``misses`` found none.
+        counted: how many tracks count.
+        weight: of a hit in the precision; recall is not weighted.
+    """
+    weighted = weight * hits
+    precision = weighted / np.maximum(weighted + misses, np.spacing(1))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     places = np.searchsorted(hits / counted, RECALL_THRESHOLDS, side="left")
     return np.append(envelope, 0.0)[places]

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from harness.config import ClipConfig, TrialConfig
+from harness.config import ClipConfig, SyntheticConfig, TrialConfig
 from harness.sweep_file import ScaleFile, SweepFile
 from model.config import first_problem
 from model.errors import InputError
@@ -23,6 +23,10 @@ EVALUATION_SECTIONS = ("inference", "speed", "flops", "clip")
 """Sections of a configuration that no training depends on."""
 LATER_SECTIONS = {"clip": ClipConfig()}
 """Sections that older identities do not know: no part of one where they say nothing but the default"""
+OF_EMBEDDED_VIDEOS = (
+    "describes embedded videos; allowed: a scale that trains on them, such as tiny, without --data"
+)
+"""Why a key is no axis here"""
 NO_RESULT_DEPENDS_ON = {"train": ("threads", "checkpoint_every")}
 """Where and how often, not what"""
 
@@ -187,9 +191,11 @@ def _value(sections: Mapping[str, Section], key: str, source: str) -> Any:
 
 def _check_that_cells_differ(points: list[Point], source: str, scale_source: str) -> None:
     """Refuse axes that lead twice to the same trial and evaluation, such as ``train.threads``."""
-    seen: dict[tuple[str, str], Point] = {}
+    seen: dict[tuple[str, str, SyntheticConfig | None], Point] = {}
     for point in points:
-        first = seen.setdefault((point.recipe, point.evaluation), point)
+        data = point.config.data
+        videos = data.synthetic if data.kind == "synthetic" else None
+        first = seen.setdefault((point.recipe, point.evaluation, videos), point)
         if first is point:
             continue
         pairs = zip(first.varied, point.varied, strict=True)
@@ -199,6 +205,8 @@ def _check_that_cells_differ(points: list[Point], source: str, scale_source: str
                 f"{source}: axes: two values come to {dict(point.varied)} by {scale_source}'s stand_ins"
             )
         key, one, other = differ[0]
+        if videos is None and key.startswith("data.synthetic."):
+            raise InputError(f"{source}: axes.{key}: {OF_EMBEDDED_VIDEOS}")
         raise InputError(
             f"{source}: axes.{key}: {one!r} and {other!r} come to the same result; "
             "an axis varies what a training or an evaluation depends on"

@@ -8,6 +8,7 @@ Shapes
 from __future__ import annotations
 
 import colorsys
+from contextlib import suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,14 @@ class Label(NamedTuple):
     colour: tuple[int, int, int]
 
 
+class Look(NamedTuple):
+    """How a track is painted where its number alone does not say it."""
+
+    colour: tuple[int, int, int]
+    hatched: bool = False
+    """Stripes and a dashed edge: it can be told from others without colours, too"""
+
+
 @cache
 def colour_of(track: int) -> tuple[int, int, int]:
     """RGB of a track, the same on every frame and in every run."""
@@ -73,13 +82,14 @@ def picture_size(height: int, width: int) -> tuple[int, int]:
 class Painter:
     """Paints tracks on frames of one size."""
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, line: int | None = None) -> None:
+        """``line``: width of edges in pixels of the picture, where it is to be printed small."""
         self.size = picture_size(height, width)
         self._own = (height, width)
         self._rows, self._columns = (
             np.arange(new) * old // new for new, old in zip(self.size, self._own, strict=True)
         )
-        self._line = 1 + (min(self.size) >= 500)
+        self._line = 1 + (min(self.size) >= 500) if line is None else line
 
     def picture(self, frame: Frame) -> Picture:
         """The frame (3, H, W) alone."""
@@ -90,7 +100,9 @@ class Painter:
         kind = Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
         return np.array(Image.fromarray(pixels).resize(self.size[::-1], kind))
 
-    def paint(self, picture: Picture, mask: NDArray[np.bool_], track: int, text: str) -> Label | None:
+    def paint(
+        self, picture: Picture, mask: NDArray[np.bool_], track: int, text: str, look: Look | None = None
+    ) -> Label | None:
         """Colour the mask (H, W) of a track on the picture, in place; None where too little is left of it."""
         if self.size != self._own:
             mask = mask[self._rows[:, None], self._columns]
@@ -99,18 +111,45 @@ class Painter:
             return None
         top, bottom, left, right = int(ys[0]), int(ys[-1]) + 1, int(xs[0]), int(xs[-1]) + 1
         inside, part = mask[top:bottom, left:right], picture[top:bottom, left:right]
-        colour = colour_of(track)
+        colour, hatched = Look(colour_of(track)) if look is None else look
+        edge = _outline(inside, self._line)
+        if hatched:
+            along = np.add.outer(np.arange(top, bottom), np.arange(left, right)) // (3 * self._line)
+            part[edge & (along % 2 == 1)] = 255
+            inside, edge = inside & (along % 2 == 0), edge & (along % 2 == 0)
         part[inside] = part[inside] // 2 + np.array(colour, np.uint8) // 2
-        part[_outline(inside, self._line)] = colour
+        part[edge] = colour
         return Label(text, (left, top, right, bottom), colour)
 
-    def write(self, picture: Picture, labels: list[Label]) -> Picture:
-        """The picture with its labels, none of them over another where there is room."""
+    def edge(self, mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+        """The pixels (H', W') of a mask (H, W) that are at most ``width`` from one outside of it."""
+        if self.size != self._own:
+            mask = mask[self._rows[:, None], self._columns]
+        return _outline(mask, width)
+
+    def write(
+        self,
+        picture: Picture,
+        labels: list[Label],
+        letters: int | None = None,
+        kept: NDArray[np.bool_] | None = None,
+    ) -> Picture:
+        """The picture with its labels, none of them over another where there is room.
+
+        Args:
+            letters: their size in pixels; by default one that suits a screen.
+            kept: (H', W'), pixels that labels cover only where there is no other room: they may then stand
+                on any side of their track.
+        """
         image = Image.fromarray(picture)
-        draw, font = ImageDraw.Draw(image), _font(max(11, min(self.size) // 30))
+        draw, font = ImageDraw.Draw(image), lettering(letters or max(11, min(self.size) // 30))
         taken: list[Box] = []
         for label in labels:
-            place = _free_place(label, draw.textbbox((0, 0), label.text, font), self.size, taken)
+            text = draw.textbbox((0, 0), label.text, font)
+            if kept is None:
+                place = _free_place(label, text, self.size, taken)
+            else:
+                place = _side_place(label, text, kept, taken)
             taken.append(place)
             dark = (
                 sum(part * share for part, share in zip(label.colour, (299, 587, 114), strict=True)) < 128000
@@ -145,12 +184,34 @@ def _free_place(label: Label, text: tuple[float, ...], size: tuple[int, int], ta
     return (left, highest, left + width, highest + height)
 
 
+def _side_place(label: Label, text: tuple[float, ...], kept: NDArray[np.bool_], taken: list[Box]) -> Box:
+    """Above, below, left or right of the track, or a little further: where least of what is kept is hid."""
+    width, height = round(text[2] - text[0]) + 6, round(text[3] - text[1]) + 6
+    left, top, right, bottom = label.at
+    middle, centre = (left + right - width) // 2, (top + bottom - height) // 2
+    places = []
+    for away in (0, height, 2 * height):
+        places += [(middle, top - height - away), (middle, bottom + away)]
+        places += [(left - width - away, centre), (right + away, centre)]
+    best: tuple[int, Box] | None = None
+    for x, y in places:
+        x, y = max(0, min(x, kept.shape[1] - width)), max(0, min(y, kept.shape[0] - height))
+        box = (x, y, x + width, y + height)
+        hidden = int(kept[y : y + height, x : x + width].sum())
+        hidden += width * height * sum(_meet(box, other) for other in taken)
+        if best is None or hidden < best[0]:
+            best = hidden, box
+    assert best is not None
+    return best[1]
+
+
 def _meet(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def lettering(size: int) -> ImageFont.FreeTypeFont:
+    """A font of this size in pixels."""
     import matplotlib  # late: it brings a font with the letters of most languages
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size)
@@ -189,19 +250,30 @@ class PictureFolder:
         """Nothing is left to do."""
 
 
+def video_writer(option: str) -> tuple[Any, str]:
+    """The module ``av`` and the name of a codec; raises :class:`InputError` where either is missing."""
+    av = import_av(f"--{option}: a mp4")
+    codec = next((name for name in CODECS if name in av.codecs_available), None)
+    if codec is None:
+        raise InputError(f"--{option}: FFmpeg has neither {' nor '.join(CODECS)} here; use --no-{option}")
+    return av, codec
+
+
 class PictureVideo:
     """A mp4, which has its name when it is closed; before it is a hidden draft."""
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction | None) -> None:
-        """``size``: (H', W'); odd sides get a row or column more, since most players take even ones only."""
-        self._av = av = import_av("--overlay: a mp4")
-        codec = next((name for name in CODECS if name in av.codecs_available), None)
-        if codec is None:
-            raise InputError(f"--overlay: FFmpeg has neither {' nor '.join(CODECS)} here; use --no-overlay")
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: Fraction | None, option: str = "overlay"
+    ) -> None:
+        """``size``: (H', W'); odd sides get a row or column more, since most players take even ones only.
+
+        ``option``: the one that asks for the video.
+        """
+        self._av, codec = video_writer(option)
         self.path = path
         self._odd = (size[0] % 2, size[1] % 2)
         self._draft = path.with_name(f".{path.name}")
-        self._file = av.open(str(self._draft), "w", format="mp4")
+        self._file = self._av.open(str(self._draft), "w", format="mp4")
         rate = min(max(rate or USUAL_RATE, Fraction(1)), Fraction(240)).limit_denominator(1001)
         self._stream: Any = self._file.add_stream(codec, rate=rate, options=CODECS[codec])
         self._stream.height, self._stream.width = size[0] + self._odd[0], size[1] + self._odd[1]
@@ -224,6 +296,14 @@ class PictureVideo:
             self._file.close()
             if self._count:
                 self._draft.replace(self.path)
+        finally:
+            self._draft.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Leave no file, since what was added is not all of it."""
+        try:
+            with suppress(self._av.error.FFmpegError):
+                self._file.close()
         finally:
             self._draft.unlink(missing_ok=True)
 

@@ -82,6 +82,24 @@ EVALUATION_CODE = (
     "harness/record_file.py",
     "harness/trial.py",
 )
+# What is worked out of a cell's results.json, over and above the code of its evaluation. Each record of such
+# scores has the version in it: other code works them out anew, and no cell is evaluated again for it.
+SCORE_CODE = {
+    "situations": (
+        "harness/result_scores.py",
+        "harness/situations/__init__.py",
+        "harness/situations/colours.py",
+        "harness/situations/cuts.py",
+        "harness/situations/occlusion.py",
+        "harness/situations/outcomes.py",
+        "harness/situations/paths.py",
+        "harness/situations/scores.py",
+        "harness/situations/sharpness.py",
+        "harness/situations/tags.py",
+        "harness/situations/terciles.py",
+    ),
+    "errors": ("harness/result_scores.py", "harness/track_errors.py"),
+}
 PACKAGES = (
     "torch",
     "numpy",
@@ -108,6 +126,11 @@ def code_version(files: Iterable[str]) -> str:
 def code_versions() -> tuple[str, str]:
     """Versions of the code that trainings and evaluations depend on."""
     return code_version(TRAINING_CODE), code_version(EVALUATION_CODE)
+
+
+def score_versions() -> dict[str, str]:
+    """Versions of the code that scores of :data:`SCORE_CODE` depend on, by measure."""
+    return {name: code_version(files) for name, files in SCORE_CODE.items()}
 
 
 def code_only(source: str) -> str:

@@ -22,16 +22,13 @@ from harness.benchmark_json import (
     read_results,
     refuse,
 )
-from harness.config import DataConfig
-from harness.data.benchmarks import BENCHMARKS
 from harness.data.layouts import annotation_file
-from harness.data.splits import HOLDOUT, holdout_name, load_scored
+from harness.data.named_split import DEFAULT_SPLIT, is_holdout, load_split
 from model.errors import InputError
 from model.whole_file import whole_file
 
 MEMBER = "results.json"
 """The only file of an upload: the YouTube-VIS servers look for this name at the root of the zip."""
-DEFAULT_SPLIT = "valid"
 LONGEST_LIST = 20
 """Videos without results that a summary names."""
 
@@ -194,23 +191,18 @@ def _read(path: Path, data: Path, split: str | None) -> tuple[bytes, Any, str, A
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a json file ({error})") from None
-    return content, parsed_json(text, str(path)), *_annotations(data, split)
+    return content, parsed_json(text, str(path)), *read_truth(data, split)
 
 
-def _annotations(data: Path, split: str | None) -> tuple[str, Any]:
-    """Name and content of the annotation json; of a hold-out, the part of training that it is."""
+def read_truth(data: Path, split: str | None) -> tuple[str, Any]:
+    """Name and content of an annotation json; of a hold-out, the part of training that it is."""
     if data.is_file():
         if split is not None:
             raise InputError(f"--split {split}: --data names the file {data}; allowed: --split with a folder")
         return json_content(data, "")
-    if split is None or not split.endswith(HOLDOUT):
+    if not is_holdout(split):
         return json_content(annotation_file(data, split or DEFAULT_SPLIT), "")
-    benchmark = split.removesuffix(HOLDOUT)
-    if benchmark not in BENCHMARKS or holdout_name(benchmark) is None:
-        raise InputError(
-            f"--split {split}: allowed: a json of the folder, or the hold-out of a video benchmark"
-        )
-    scored = load_scored(data, DataConfig(benchmark=benchmark, valid=split))  # type: ignore[arg-type]
+    scored = load_split(data, split)
     return f"{scored.annotation_file} ({split})", scored.ground_truth()
 
 

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import BaseModel
 
 from harness.config import TrialConfig
+from harness.metrics import ERROR_METRICS, SITUATION_METRICS
 from harness.provenance import PACKAGES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 Row = dict[str, Any]
 
 METRIC_COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "fps", "peak_memory_gb", "flops_g")
 MODEL_COLUMNS = ("model_fps", "encoder_ms", "model_memory_gb")
 """Metrics of the model region alone"""
+CODE_COLUMNS = ("situations_code", "errors_code")
+"""Versions of the code that has worked out the metrics of situations and of errors"""
 IDENTITY_COLUMNS = {
     "schema_version": "int64",
     **dict.fromkeys(("sweep", "scale", "trial", "cell", "status", "error"), "string"),
@@ -45,6 +48,8 @@ RESULT_COLUMNS = {
     **dict.fromkeys((*MODEL_COLUMNS, "memory_budget_gb", "train_memory_budget_gb"), "float64"),
     **dict.fromkeys(("frame_tokens", "model_passes"), "int64"),
     **dict.fromkeys(("model_memory_kind", "model_timed"), "string"),
+    **dict.fromkeys((*SITUATION_METRICS, *ERROR_METRICS), "float64"),
+    **dict.fromkeys(CODE_COLUMNS, "string"),
     **dict.fromkeys(("host", "executor", "log_tail"), "string"),
     **dict.fromkeys(("attempt", "train_processes"), "int64"),
     "trial_peak_memory_gb": "float64",
@@ -109,7 +114,18 @@ def _from_version_3(row: Row) -> Row:
     return {**row, **dict.fromkeys((*new, "model_memory_kind", "model_timed")), "schema_version": 4}
 
 
-UPGRADES: dict[int, Callable[[Row], Row]] = {1: _from_version_1, 2: _from_version_2, 3: _from_version_3}
+def _from_version_4(row: Row) -> Row:
+    """Results were not scored by situation, nor their errors told apart."""
+    new = (*SITUATION_METRICS, *ERROR_METRICS, *CODE_COLUMNS)
+    return {**row, **dict.fromkeys(new), "schema_version": 5}
+
+
+UPGRADES: dict[int, Callable[[Row], Row]] = {
+    1: _from_version_1,
+    2: _from_version_2,
+    3: _from_version_3,
+    4: _from_version_4,
+}
 
 
 def _annotation(key: str) -> Any:

@@ -25,6 +25,7 @@ from harness.data.video_file import FrameSource, open_frames
 from harness.devices import check_device
 from harness.encoded_tracks import batches, encoded_masks
 from harness.memory import is_out_of_memory
+from harness.output_folder import clear_output
 from harness.overlay import Label, Painter, Picture, PictureFolder, Pictures, PictureVideo
 from harness.stored_model import Classes, classes_of, stored_model
 from harness.track_writer import FRAMES, RESULTS, TrackWriter
@@ -113,20 +114,9 @@ def _model(request: Request) -> tuple[ReadyModel, Classes]:
 def _clear(request: Request) -> None:
     """Make the folder, without what an earlier run left there; nothing else in it is touched."""
     out = request.out
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out: {out}: a file; allowed: a folder")
-    if not request.force and out.is_dir() and any(out.iterdir()):
-        raise InputError(
-            f"--out: {out}: not empty; choose another folder, or --force to replace what an earlier run left"
-        )
     left = [out / name for name in (FRAMES, RESULTS, OVERLAY_VIDEO, f".{OVERLAY_VIDEO}")]
     left += [file for file in (out / OVERLAY_FOLDER).glob("*.jpg") if re.fullmatch(r"\d{6,}", file.stem)]
-    source = request.source.resolve()
-    if any(file.resolve() in (source, *source.parents) or file.parent.resolve() == source for file in left):
-        raise InputError(f"--out: {out}: {request.source} is among what would be replaced")
-    for file in left:
-        file.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
+    clear_output(out, request.force, left, request.source)
 
 
 def _no_memory(request: Request) -> NoMemoryError:

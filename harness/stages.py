@@ -42,6 +42,9 @@ from model.errors import InputError
 from model.inference import VideoStream
 from model.ready import ReadyModel, ready
 
+SCORES_OF_RESULTS = ("situations.json", "errors.json")
+"""What other stages make of a cell's ``results.json``"""
+
 
 class Emit(Protocol):
     """Tells the engine of an event."""
@@ -180,6 +183,8 @@ def evaluate_cell(
             except FloatingPointError as error:
                 raise FloatingPointError(f"video {video.video_id}: {error}") from None
             voice.emit("video", done=done, of=len(dataset.videos))
+    for name in SCORES_OF_RESULTS:
+        (folder / name).unlink(missing_ok=True)  # they would be those of other results
     write_results(folder / "results.json", results)
     score = evaluate_images if dataset.is_images else evaluate
     metrics = score(dataset.ground_truth(), results)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +108,7 @@ def row_states(
     needed: Sequence[str] = (),
     odd: list[OddFile] | None = None,
     varied: Set[str] | None = None,
+    exact: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The status of those of these cells that have a row. Nothing is moved or written.
 
@@ -116,15 +117,17 @@ def row_states(
         odd: takes the files that are no rows, whose cells count as missing; None makes them an error.
         varied: the keys that the sweep varies; a row with columns of others counts as missing, since beside
             it the folder is no table.
+        exact: texts that a ``done`` row must have in these columns; one with others counts as missing.
 
     Raises :class:`InputError` for a row of a newer version.
     """
-    states = {}
-    for cell, found in _read(folder, cells, (*KEY_COLUMNS, *needed), odd):
+    states, meant = {}, exact or {}
+    for cell, found in _read(folder, cells, (*KEY_COLUMNS, *needed, *meant), odd):
         if varied is not None and varied != {name for name in found.schema.names if "." in name}:
             continue
         [row] = found.table.to_pylist()
-        if row["status"] != "done" or all(row.get(name) is not None for name in needed):
+        whole = all(row.get(name) is not None for name in needed)
+        if row["status"] != "done" or (whole and all(row.get(name) == meant[name] for name in meant)):
             states[cell] = row["status"]
     return states
 

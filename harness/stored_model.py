@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.synthetic_scene import CATEGORY_NAMES
+from harness.data.synthetic_cast import CATEGORY_NAMES
 from harness.record_file import read_record
 from model import ModelConfig, build_model
 from model.checkpoint import Weights, load_weights, read_weights, weights_metadata

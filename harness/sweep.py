@@ -7,12 +7,12 @@ evaluated at; they never lead to another training.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from harness.config import TrialConfig
+from harness.config import SyntheticConfig, TrialConfig
 from harness.grid import EVALUATION_SECTIONS, Grid, Point, Section, as_json, identity_texts
 from harness.sweep_file import ScaleFile, SweepFile, seed_list
 
@@ -60,6 +60,14 @@ class Identities:
     """Stem of a weights file (:func:`initial_stem`) -> checksum of its bytes"""
     memory_budget: int | None = None
     """Bytes that a process may have: part of what an evaluation is, not of what a training gives"""
+    embedded: Mapping[SyntheticConfig, str] = field(default_factory=dict)
+    """Identity of each embedded data set, where a sweep varies them; ``train_data`` and ``valid_data`` are
+    then those of the first"""
+
+    def data_of(self, config: TrialConfig) -> tuple[str, str]:
+        """Identities of what a configuration trains on, and of what it is scored on."""
+        own = self.embedded.get(config.data.synthetic) if self.embedded else None
+        return (self.train_data, self.valid_data) if own is None else (own, own)
 
 
 def expand(
@@ -84,7 +92,12 @@ def expand(
 
 
 def trials_of(points: list[Point], seeds: tuple[int, ...], identities: Identities) -> list[Trial]:
-    """The trainings of these points, once for each seed, and their cells."""
+    """The trainings of these points, once for each seed, and their cells.
+
+    Raises ValueError where they vary embedded data whose identities are not given.
+    """
+    if not identities.embedded and len(embedded_data(points)) > 1:
+        raise ValueError("points of several embedded data sets need the identity of each")
     groups: dict[str, list[Point]] = {}
     for point in points:
         groups.setdefault(_training_key(point.recipe, point.config, identities), []).append(point)
@@ -93,6 +106,12 @@ def trials_of(points: list[Point], seeds: tuple[int, ...], identities: Identitie
         for training, cells in groups.items()
         for seed in seeds
     ]
+
+
+def embedded_data(points: Iterable[Point]) -> tuple[SyntheticConfig, ...]:
+    """The embedded data sets that points train on, each once, in their order."""
+    data = (point.config.data for point in points)
+    return tuple(dict.fromkeys(each.synthetic for each in data if each.kind == "synthetic"))
 
 
 def seeds_of(sweep: SweepFile, scale: ScaleFile, source: str, scale_source: str) -> tuple[int, ...]:
@@ -113,7 +132,8 @@ def training_identity(config: TrialConfig, identities: Identities) -> str:
 def _training_key(recipe: str, config: TrialConfig, identities: Identities) -> str:
     stem = initial_stem(config)
     initial = None if stem is None else identities.initial_weights.get(stem)
-    return _hash(f"[{recipe},{_list_end(identities.train_data, identities.training_code, initial)}")
+    data = identities.data_of(config)[0]
+    return _hash(f"[{recipe},{_list_end(data, identities.training_code, initial)}")
 
 
 def initial_stem(config: TrialConfig) -> str | None:
@@ -134,7 +154,7 @@ def is_evaluation_key(key: str) -> bool:
 def _trial(key: str, seed: int, points: list[Point], identities: Identities) -> Trial:
     # Without a budget a cell has the identity that it had before there were any.
     budget = () if identities.memory_budget is None else (f"memory {identities.memory_budget}",)
-    end = _list_end(identities.valid_data, identities.evaluation_code, *budget)
+    end = _list_end(identities.data_of(points[0].config)[1], identities.evaluation_code, *budget)
     cells = (
         Cell(point.config, point.varied, _hash(f'["{key}",{point.evaluation},{end}')) for point in points
     )

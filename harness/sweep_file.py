@@ -6,30 +6,18 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from harness.config import Closed
+from harness.metrics import METRICS, Metric
 from model.config import first_problem
 from model.errors import InputError
 
 SCALES = Path(__file__).resolve().parent.parent / "sweeps" / "scales"
-Metric = Literal[
-    "AP",
-    "AP50",
-    "AP75",
-    "AR1",
-    "AR10",
-    "fps",
-    "peak_memory_gb",
-    "flops_g",
-    "model_fps",
-    "encoder_ms",
-    "model_memory_gb",
-]
-Measure = Literal["ap", "speed", "flops", "model"]
+Measure = Literal["ap", "situations", "errors", "speed", "flops", "model"]
 # YAML has lists; the files' types are strict otherwise.
 Seeds = int | Annotated[tuple[int, ...], Field(strict=False)]
 Keys = Annotated[
@@ -81,6 +69,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "equal": ("within",),
     "rises": ("along",),
     "falls": ("along",),
+    "widens": (),
 }
 """What a claim may say, and which keys belong to it"""
 
@@ -113,6 +102,13 @@ class Claim(Closed):
     along: str | None = None
     """the metric of this row grows, or shrinks, along the values of this key of the table's columns"""
 
+    widens: Annotated[tuple[Row, Row], Field(strict=False)] | None = None
+    """the lead of the first row over the second is larger in ``metric`` than in ``against``, or larger at the
+    columns ``at`` than at those of ``against_at``"""
+    against: Metric | None = None
+    against_at: str | None = None
+    """Columns, as ``at``"""
+
     @property
     def form(self) -> str:
         """Which of :data:`FORMS` it is."""
@@ -133,6 +129,22 @@ class Claim(Closed):
             )
         if self.along is not None and self.at is not None:
             raise ValueError(f"claim {self.id!r}: at: {self.at!r}: a trend runs along all columns; no 'at'")
+        return self
+
+    @model_validator(mode="after")
+    def _widens_against_one_thing(self) -> Claim:
+        given = [name for name in ("against", "against_at") if getattr(self, name) is not None]
+        if self.widens is None and given:
+            raise ValueError(f"claim {self.id!r}: {given[0]}: only 'widens' has it")
+        if self.widens is not None and len(given) != 1:
+            names = ", ".join(given) or "neither"
+            raise ValueError(f"claim {self.id!r}: widens takes one of against, against_at, not {names}")
+        if self.against is not None and self.against == self.metric:
+            raise ValueError(f"claim {self.id!r}: against: {self.against!r}: allowed: another metric")
+        if self.against_at is not None and self.at is None:
+            raise ValueError(
+                f"claim {self.id!r}: against_at: {self.against_at!r}: needs 'at', the other side"
+            )
         return self
 
 
@@ -180,8 +192,8 @@ class SweepFile(Closed):
     @model_validator(mode="after")
     def _margins_are_of_metrics(self) -> SweepFile:
         for metric in self.margins:
-            if metric not in get_args(Metric):
-                raise ValueError(f"margins: {metric!r}: allowed: {', '.join(get_args(Metric))}")
+            if metric not in METRICS:
+                raise ValueError(f"margins: {metric!r}: allowed: {', '.join(METRICS)}")
         return self
 
     @model_validator(mode="after")

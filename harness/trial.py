@@ -24,6 +24,8 @@ Files, each written whole or not at all::
     weights.safetensors        losses.csv        checkpoint.pt (while training)
     cells/<cell>/results.json  predictions in the benchmark's format
     cells/<cell>/metrics.json  AP and its conditions
+    cells/<cell>/situations.json  AP of the tracks that are fast, overlapped and the like
+    cells/<cell>/errors.json   what AP50 gains where one kind of error is mended
     cells/<cell>/speed.json    FPS and its conditions
     cells/<cell>/model.json    speed and memory of the untrained model alone (needs no data either)
     cells/<cell>/flops.json    multiply-adds of the encoder (needs no training and no data)
@@ -52,8 +54,9 @@ from harness.distributed import Processes
 from harness.loggers import LoggerName, open_loggers
 from harness.memory import is_out_of_memory, peak_memory
 from harness.memory_budget import ESTIMATED, OverBudgetError, cap_device, refuse_cell
-from harness.provenance import code_versions
+from harness.provenance import code_versions, score_versions
 from harness.record_file import read_training
+from harness.result_scores import score_cell
 from harness.stages import (
     Voice,
     code_state,
@@ -84,7 +87,7 @@ class CellJob(Closed):
 class Job(Closed):
     """What one process is to do."""
 
-    stage: Literal["train_evaluate", "time", "count", "model"]
+    stage: Literal["train_evaluate", "situations", "errors", "time", "count", "model"]
     trial: str
     seed: int
     folder: Path
@@ -103,6 +106,8 @@ class Job(Closed):
     """Bytes of frames that a training process keeps; None: what its memory allows"""
     code: tuple[str, str] | None = None
     """Versions of the code for training and evaluation that the identities stand for"""
+    score_code: dict[str, str] | None = None
+    """Measure -> version of the code that scores results"""
 
 
 class StopRequest:
@@ -151,6 +156,12 @@ def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest)
             emit("cell", cell=cell.key)
         return
     valid = load_scored(job.data, job.config.data)
+    if job.stage in ("situations", "errors"):
+        for cell in job.cells:
+            stop.check()
+            score_cell(job.stage, valid, job.folder / "cells" / cell.key, voice)
+            emit("cell", cell=cell.key)
+        return
     first = processes.rank == 0
     log = job.log if job.stage == "train_evaluate" and first else ()
     name = f"{job.config.model.encoder} seed {job.seed} {job.trial}"
@@ -188,7 +199,9 @@ def run(job: Job, device: torch.device, processes: Processes, stop: StopRequest)
 
 def _check_code(job: Job) -> None:
     """The job's identities stand for the code as it was when the run began: other code is not that trial."""
-    if job.code is not None and job.code != code_versions():
+    here = score_versions()
+    scores = any(here[name] != version for name, version in (job.score_code or {}).items())
+    if scores or (job.code is not None and job.code != code_versions()):
         raise InputError(
             f"trial {job.trial}: the code has changed since this run was planned; start the command again"
         )

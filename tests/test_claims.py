@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.report.claimed import Pair, Trend, asked_of, check_claims
+from harness.report.comparison import compare
 from harness.report.findings import examine
 from harness.report.table_spec import Side, TableSpec
 from harness.report.verdicts import ClaimVerdict
@@ -326,3 +327,156 @@ def test_what_stands_in_is_said() -> None:
     spec = spec_with(BEATS | {"better": "resnet101"}, stand_ins={"resnet101": "ifc", "resnet18": "tiny"})
     [found] = examine(spec, rows_of({})).claims
     assert found.why.endswith("; here ifc for resnet101")
+
+
+# A lead that widens
+
+
+FAST, SLOW = "AP_speed_high", "AP_speed_low"
+WIDENS = {"widens": ["ifc", "no_comm"], "metric": FAST, "against": SLOW}
+
+
+def rows_by_speed(lead: float, wobble: dict[str, float] | None = None) -> pd.DataFrame:
+    """IFC leads by 3 in the slow third and by ``3 + lead`` in the fast one; seeds spread as elsewhere.
+
+    ``wobble``: what a seed adds to both of its thirds, much more than to their difference.
+    """
+    rows = rows_of({})
+    own = rows["model.encoder"].eq("ifc").astype(float)
+    spread = rows["seed"].map(dict(enumerate(SPREAD)))
+    turned = rows["seed"].map(dict(enumerate((0.5, -1.0, 1.0, 0.0, -0.5))))
+    shared = 10.0 * turned * (wobble or {"ifc": 0.0}).get("ifc", 0.0)
+    return rows.assign(**{SLOW: 40 + 3 * own + shared, FAST: 30 + (3 + lead) * own + shared + spread})
+
+
+@pytest.mark.parametrize(
+    ("lead", "verdict"),
+    [(5.0, "reproduced"), (0.5, "consistent"), (-0.5, "inconclusive"), (-5.0, "not reproduced")],
+)
+@pytest.mark.parametrize("wobble", [None, {"ifc": 1.0}])
+def test_a_lead_that_widens(lead: float, verdict: str, wobble: dict[str, float] | None) -> None:
+    [found] = judged(rows_by_speed(lead, wobble), WIDENS | {"at": "inference.window=5"})
+    assert found.verdict == verdict, found
+    [gap] = found.gaps
+    assert gap.where == "IFC - No Comm in AP (speed high), less in AP (speed low) at T=5"
+    assert gap.tests is not None
+    assert gap.tests.gap == pytest.approx(lead), "what a seed adds to both thirds drops out"
+    assert gap.tests.n == (5, 5)
+    assert not gap.tests.paired, "the rows are different trainings"
+    by_hand = compare({s: 10 + lead + x - 10 for s, x in enumerate(SPREAD)}, dict(enumerate(SPREAD)))
+    assert (gap.tests.p, gap.tests.low) == pytest.approx((by_hand.p, by_hand.low))
+
+
+def test_a_lead_in_less_is_better_widens_the_other_way() -> None:
+    rows = rows_by_speed(5.0).rename(columns={FAST: "dAP_missed", SLOW: "dAP_localisation"})
+    claim = {"widens": ["no_comm", "ifc"], "metric": "dAP_missed", "against": "dAP_localisation"}
+    [found] = judged(rows, claim | {"at": "inference.window=5"})
+    assert found.verdict == "reproduced"
+    assert found.gaps[0].where.startswith("IFC - No Comm in dAP (missed)")
+
+
+def test_a_lead_that_widens_from_column_to_column() -> None:
+    means = {("ifc", 5): 52.0, ("ifc", 10): 57.0}
+    claim = {"widens": ["ifc", "no_comm"], "at": "inference.window=10", "against_at": "inference.window=5"}
+    back = claim | {"at": "inference.window=5", "against_at": "inference.window=10"}
+    # Seeds that move differently at the two columns: else the differences would have no spread.
+    rows = rows_of(means)
+    rows["AP"] += rows["seed"].mod(2) * rows["inference.window"].eq(10) * 0.5
+    found, other = judged(rows, claim, back)
+    assert (found.verdict, other.verdict) == ("reproduced", "not reproduced")
+    assert found.gaps[0].where == "IFC - No Comm at T=10, less at T=5"
+    assert found.gaps[0].tests is not None
+    assert found.gaps[0].tests.gap == pytest.approx(5)
+
+
+def test_columns_of_two_data_sets() -> None:
+    """Trainings of their own at each column: each data set has its checksum, and is comparable within."""
+    columns = Side(
+        ("data.synthetic.decoys", "inference.window"), tuple((d, t) for d in (0, 1) for t in (5, 10))
+    )
+    parts = []
+    for decoys, lead in ((0, 1.0), (1, 6.0)):
+        part = rows_of({("ifc", window): 50 + lead for window in WINDOWS})
+        turned = part["seed"].map(dict(enumerate(SPREAD if decoys else SPREAD[::-1])))
+        parts.append(
+            part.assign(
+                **{"data.synthetic.decoys": decoys, "data_checksum": f"d{decoys}"},
+                trial=part["trial"] + f"-{decoys}",
+                AP=part["AP"] + 0.3 * turned,
+            )
+        )
+    rows = pd.concat(parts, ignore_index=True)
+    at = {"at": "data.synthetic.decoys=1", "against_at": "data.synthetic.decoys=0"}
+    [found] = judged(rows, {"widens": ["ifc", "no_comm"], **at}, columns=columns)
+    assert found.verdict == "reproduced", found
+    assert len(found.gaps) == 2, "one at each window"
+    assert found.gaps[0].where == "IFC - No Comm at decoys=1, T=5, less at decoys=0, T=5"
+    mixed = rows.assign(data_checksum=[f"d{n % 2}" for n in range(len(rows))])
+    [found] = judged(mixed, {"widens": ["ifc", "no_comm"], **at}, columns=columns)
+    assert found.verdict == "not comparable"
+
+
+def test_a_lead_without_its_other_metric() -> None:
+    [found] = judged(rows_by_speed(5.0).drop(columns=SLOW), WIDENS)
+    assert (found.verdict, found.why) == ("inconclusive", "AP (speed low) was not measured")
+    few = rows_by_speed(5.0).drop(columns=SLOW).assign(situations_code="c0de")
+    [found] = judged(few, WIDENS)
+    assert (found.verdict, found.why) == ("inconclusive", "AP (speed low) has too few tracks")
+    rows = rows_by_speed(5.0)
+    rows.loc[rows["model.encoder"].eq("ifc") & rows["seed"].gt(0), SLOW] = float("nan")
+    [found] = judged(rows, WIDENS)
+    assert found.verdict == "inconclusive"
+    assert "no two runs of each" in found.why
+
+
+@pytest.mark.parametrize(
+    ("claim", "reason"),
+    [
+        ({"widens": ["ifc", "no_comm"]}, "widens takes one of against, against_at, not neither"),
+        (
+            WIDENS | {"against_at": "inference.window=5", "at": "inference.window=10"},
+            "not against, against_at",
+        ),
+        (WIDENS | {"against": FAST}, "allowed: another metric"),
+        (BEATS | {"against": SLOW}, "only 'widens' has it"),
+        ({"widens": ["ifc", "no_comm"], "against_at": "inference.window=5"}, "needs 'at', the other side"),
+        ({"widens": ["ifc"], "against": SLOW}, "widens"),
+        (WIDENS | {"within": 3}, "widens takes nothing else, not within"),
+    ],
+)
+def test_leads_that_no_claim_may_compare(claim: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        spec_with(claim)
+
+
+@pytest.mark.parametrize(
+    ("claim", "reason"),
+    [
+        (WIDENS | {"widens": ["ifc", "ifc"]}, "'ifc' is held against itself"),
+        (WIDENS | {"widens": ["ifc", "vistr"]}, "widens: 'vistr': allowed: ifc, no_comm, full_thw"),
+        (
+            WIDENS | {"against": "dAP_missed"},
+            "of it and 'AP_speed_high' less is better in",
+        ),
+        (
+            {"widens": ["ifc", "no_comm"], "at": "inference.window=5", "against_at": "inference.window=7"},
+            "against_at: 'inference.window=7': allowed values: 5, 10",
+        ),
+        (
+            {"widens": ["ifc", "no_comm"], "at": "inference.window=5", "against_at": "inference.window=5"},
+            "do not match those of at: 'inference.window=5' one to one",
+        ),
+        (
+            {
+                "widens": ["ifc", "no_comm"],
+                "at": "every inference.window",
+                "against_at": "inference.window=5",
+            },
+            "one to one",
+        ),
+        (WIDENS | {"against": "AR1"}, "against: 'AR1': allowed: AP, fps"),
+    ],
+)
+def test_leads_that_the_table_does_not_have(claim: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        check_claims(spec_with(claim), "s.yaml")

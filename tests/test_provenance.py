@@ -14,7 +14,15 @@ import pytest
 import torch
 
 from harness import provenance
-from harness.provenance import EVALUATION_CODE, PACKAGES, PROJECT, TRAINING_CODE, code_only, code_version
+from harness.provenance import (
+    EVALUATION_CODE,
+    PACKAGES,
+    PROJECT,
+    SCORE_CODE,
+    TRAINING_CODE,
+    code_only,
+    code_version,
+)
 
 NOT_TRAINING = {
     "harness/config.py": "defaults reach the identity as values of the resolved configuration",
@@ -27,6 +35,7 @@ NOT_TRAINING = {
 NOT_EVALUATION = {
     **NOT_TRAINING,
     "harness/control_groups.py": "how many frames are kept; clips are the same (test_frame_cache)",
+    "harness/metrics.py": "names only",
     "harness/loggers.py": "carries numbers out; a training is the same without (test_loggers)",
     "harness/provenance.py": "describes a result, decides none",
 }
@@ -163,7 +172,10 @@ def test_all_code_that_trains_is_in_the_identity() -> None:
 def test_all_code_that_evaluates_is_in_the_identity() -> None:
     imported = imported_from("harness/trial.py")
     listed = {*TRAINING_CODE, *EVALUATION_CODE}
-    assert imported - listed - set(NOT_EVALUATION) == set()
+    scored = {name for files in SCORE_CODE.values() for name in files}
+    assert imported - listed - scored - set(NOT_EVALUATION) == set()
+    assert scored <= imported
+    assert not scored & listed, "of records that say their own code version"
     assert listed - imported == set(), "listed, but no trial runs it"
     assert set(NOT_EVALUATION) <= imported, "an exception that is none any more"
 

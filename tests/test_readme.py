@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -95,14 +96,20 @@ def test_other_commands_do_what_they_say(
     source = tmp_path / "source.pth"
     torch.save({"model": build_model({"backbone": "tiny", "hidden_dim": 32}).state_dict()}, source)
     (tmp_path / "results.json").write_text("[]")
+    for name in ("ours.json", "other.json"):
+        _write_true_results(footage, tmp_path / name)
     frames = footage / "valid" / "JPEGImages" / "valid_00000"
     places = {"FOLDER": footage, "SOURCE": source, "VIDEO": frames, "OUT": tmp_path / "OUT"}
     program, module, name, *arguments = shlex.split(command)
     assert (program, module, name) == (".venv/bin/python", "-m", "harness")
-    made = {word: tmp_path / word for word in arguments if word.endswith((".json", ".zip", ".safetensors"))}
+    made = {
+        word: tmp_path / word for word in arguments if re.fullmatch(r"[^=]+\.(json|zip|safetensors)", word)
+    }
     words = [str({**places, **made}.get(word, word)) for word in arguments]
-    if arguments[0] == "segment":
-        model = build_model({"backbone": "tiny", "hidden_dim": 32, "ffn_dim": 32})
+    # METHOD=FILE
+    words = [re.sub(r"^(\w+)=(.*\.json)$", rf"\1={tmp_path}/\2", word) for word in words]
+    if arguments[0] in ("segment", "attend"):
+        model = build_model({"backbone": "tiny", "hidden_dim": 32, "ffn_dim": 32, "encoder_layers": 1})
         save_weights(model, made["WEIGHTS.safetensors"], {"config": model.config.model_dump()})
         words += ["--short-side", "32"]
     if arguments[0] in ("status", "show"):  # of a sweep that has been planned and has not begun
@@ -125,3 +132,11 @@ def test_other_commands_do_what_they_say(
     missing = {"status": 1}  # says so by its exit status
     assert (ended.value.code or 0) == missing.get(arguments[0], 0), capsys.readouterr().err
     assert all(path.is_file() for path in made.values())
+
+
+def _write_true_results(footage: Path, path: Path) -> None:
+    """The annotations as a method's results."""
+    truth = json.loads((footage / "valid.json").read_text("utf-8"))
+    keys = ("video_id", "category_id", "segmentations")
+    tracks = [{key: track[key] for key in keys} for track in truth["annotations"]]
+    path.write_text(json.dumps([{**track, "score": 0.9} for track in tracks]), encoding="utf-8")

@@ -15,6 +15,8 @@ from harness.command_line import harness_command
 from harness.row_schema import Row
 from tests.small_road import ROOT
 
+SWEEPS = ", ".join(sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml")))
+
 
 def report(
     capsys: pytest.CaptureFixture[str], results: Path, *arguments: str, reports: Path | None = None
@@ -151,7 +153,7 @@ def test_more_seeds_than_the_scale_plans(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tabel3a"], "SWEEP: 'tabel3a': allowed: a sweep file, or one of pretrain, scaling"),
+        (["tabel3a"], f"SWEEP: 'tabel3a': allowed: a sweep file, or one of {SWEEPS}"),
         (["no/such.yaml"], "no/such.yaml: cannot be read as a sweep file"),
         (["table2c", "--scale", "huge"], "--scale: 'huge': no such scale"),
     ],

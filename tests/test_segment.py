@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from harness.command_line import harness_command
 from harness.config import InferenceConfig
 from harness.data.clips import resize_frames
-from harness.data.synthetic_scene import CATEGORY_NAMES
+from harness.data.synthetic_cast import CATEGORY_NAMES
 from harness.data.video_file import open_frames
 from harness.evaluation import encode_tracks, write_results
 from harness.overlay import Painter, colour_of

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from harness.config import TrainConfig, TrialConfig
 from harness.grid import EVALUATION_SECTIONS, LATER_SECTIONS, Grid
-from harness.sweep import Identities, Trial, expand, initial_stem, training_identity
+from harness.sweep import Identities, Trial, embedded_data, expand, initial_stem, training_identity
 from harness.sweep_file import ScaleFile, SweepFile, load_scale, load_sweep
 from model.config import ModelConfig
 from model.errors import InputError
@@ -201,6 +201,23 @@ def test_inference_and_speed_change_cells_not_trials(change: dict[str, Any]) -> 
     assert {c.key for t in plain for c in t.cells}.isdisjoint(c.key for t in changed for c in t.cells)
 
 
+def identities_of(sweep: SweepFile, scale: ScaleFile, base: Identities = IDENTITIES) -> Identities:
+    """With a name for each embedded data set, where the sweep varies them."""
+    data = embedded_data(Grid(sweep, scale).points())
+    return replace(base, embedded={each: f"data {n}" for n, each in enumerate(data)} if len(data) > 1 else {})
+
+
+def test_points_of_several_data_sets_need_their_identities() -> None:
+    table = {"rows": "data.synthetic.lost", "cells": ["AP"]}
+    axes, settings = {"data.synthetic.lost": [0.0, 0.4]}, {"data": {"kind": "synthetic"}}
+    varied = sweep_of(axes=axes, settings=settings, table=table, seeds=1)
+    with pytest.raises(ValueError, match="need the identity of each"):
+        expand(varied, EMPTY_SCALE, IDENTITIES)
+    one, other = expand(varied, EMPTY_SCALE, identities_of(varied, EMPTY_SCALE))
+    assert one.key != other.key
+    assert one.cells[0].key != other.cells[0].key
+
+
 @pytest.mark.parametrize("scale", ["paper", "sanity", "tiny"])
 @pytest.mark.parametrize("sweep", sorted(p.stem for p in SWEEPS.glob("*.yaml")))
 def test_identities_stay_what_they_were(sweep: str, scale: str) -> None:
@@ -209,8 +226,9 @@ def test_identities_stay_what_they_were(sweep: str, scale: str) -> None:
     A new key of the configuration or a changed recipe does that on purpose; then renew the file.
     """
     golden = json.loads((FIXTURES / "golden_identities.json").read_text(encoding="utf-8"))
-    identities = replace(IDENTITIES, initial_weights={"resnet50": "a", "ifc-resnet50": "b"})
-    trials = expand(load_sweep(SWEEPS / f"{sweep}.yaml"), load_scale(scale), identities)
+    known = replace(IDENTITIES, initial_weights={"resnet50": "a", "ifc-resnet50": "b"})
+    file, amount = load_sweep(SWEEPS / f"{sweep}.yaml"), load_scale(scale)
+    trials = expand(file, amount, identities_of(file, amount, known))
     text = "\n".join(" ".join([trial.key, *(cell.key for cell in trial.cells)]) for trial in trials)
     found = [trials[0].key, trials[-1].cells[-1].key, hashlib.sha256(text.encode()).hexdigest()[:16]]
     assert found == golden[f"{sweep} {scale}"]
@@ -333,7 +351,8 @@ def test_numbers_as_people_write_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", sorted(p.stem for p in (SWEEPS / "scales").glob("*.yaml")))
 @pytest.mark.parametrize("sweep", sorted(p.name for p in SWEEPS.glob("*.yaml")))
 def test_every_sweep_expands_at_every_scale(sweep: str, scale: str) -> None:
-    trials = expand(load_sweep(SWEEPS / sweep), load_scale(scale), IDENTITIES)
+    file, amount = load_sweep(SWEEPS / sweep), load_scale(scale)
+    trials = expand(file, amount, identities_of(file, amount))
     keys = [cell.key for trial in trials for cell in trial.cells]
     assert keys
     assert len(set(keys)) == len(keys)

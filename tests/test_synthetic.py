@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config import SyntheticConfig
-from harness.data.synthetic import cached_dataset, write_dataset
-from harness.data.synthetic_scene import CATEGORY_NAMES, PATTERNS, SHAPES, Scene, render_scene
+from harness.data.synthetic import cached_dataset, describe, write_dataset
+from harness.data.synthetic_cast import CATEGORY_NAMES
+from harness.data.synthetic_scene import PATTERNS, SHAPES, Scene, render_scene
 from harness.data.ytvis import load_dataset
 from model.errors import InputError
 
@@ -229,6 +230,37 @@ def test_blur_averages_the_exposure_and_leaves_the_masks() -> None:
         return float(np.abs(np.diff(drawn.frames.astype(float), axis=2)).mean())
 
     assert detail(blurred) < 0.95 * detail(sharp)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_lost_frames_show_nothing_and_leave_everything_else_alone(share: float) -> None:
+    for index in range(4):
+        whole, holed = (scene(index, length=8, lost=lost) for lost in (0.0, share))
+        assert np.array_equal(whole.labels, holed.labels)
+        lost = [t for t in range(8) if len(np.unique(holed.frames[t])) == 1]
+        assert len(lost) == min(7, round(share * 8))
+        kept = [t for t in range(8) if t not in lost]
+        assert np.array_equal(whole.frames[kept], holed.frames[kept])
+
+
+def test_a_disguise_hides_the_category() -> None:
+    """In disguise a star and a disc of the same place and size are the same picture."""
+    knobs: dict[str, Any] = {"length": 10, "max_instances": 1, "absence": 0, "texture": 0, "drift": 0}
+    shown, hidden = scene(5, **knobs), scene(5, disguise=0.5, **knobs)
+    assert shown.categories == hidden.categories
+    greys = [np.ptp(hidden.frames[t][hidden.labels[t] == 0].astype(int), axis=1).max() for t in range(10)]
+    disguised = [t for t in range(10) if greys[t] < 20]
+    assert len(disguised) == 5
+    for t in disguised:
+        ys, xs = np.nonzero(hidden.labels[t] == 0)
+        filled = len(ys) / ((np.ptp(ys) + 1) * (np.ptp(xs) + 1))
+        assert 0.7 < filled < 0.85  # a disc fills pi / 4 of its box
+
+
+def test_the_description_says_what_single_frames_do_not_show() -> None:
+    assert describe(config(lost=0.4)).endswith("blur 0.1; lost frames 40%")
+    assert describe(config(disguise=0.6)).endswith("; frames in disguise 60%")
+    assert describe(config()).endswith("blur 0.1")
 
 
 def test_texture_zero_is_a_flat_background() -> None:

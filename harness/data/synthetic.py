@@ -20,11 +20,13 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from harness.config import SyntheticConfig
-from harness.data.synthetic_scene import CATEGORY_NAMES, Scene, render_scene
+from harness.data.synthetic_cast import CATEGORY_NAMES
+from harness.data.synthetic_scene import Scene, render_scene
 from harness.provenance import code_version
 from model.errors import InputError
 
 JPEG_QUALITY = 92
+GENERATOR = tuple(f"harness/data/synthetic{part}.py" for part in ("", "_cast", "_scene"))
 SPLITS = ("train", "valid")
 RECEIPT = "complete.json"
 """Checksums of a finished folder; written last."""
@@ -96,7 +98,7 @@ def cached_dataset(config: SyntheticConfig, cache: Path, progress: Progress | No
 
 def dataset_name(config: SyntheticConfig) -> str:
     """Name of the data set's folder: a hash of its configuration and of the generator's code."""
-    code = code_version(("harness/data/synthetic.py", "harness/data/synthetic_scene.py"))
+    code = code_version(GENERATOR)
     content = json.dumps([config.model_dump(), code], sort_keys=True)
     return f"synthetic-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -110,8 +112,15 @@ def describe(config: SyntheticConfig) -> str:
         f"{config.min_size}-{config.max_size} px, speed up to {config.speed:g} px a frame, "
         f"texture {config.texture:g}, probabilities of overlap "
         f"{config.overlap:g}, absence {config.absence:g}, look-alikes {config.look_alike:g}, "
-        f"blur {config.blur:g}"
+        f"blur {config.blur:g}{_withheld(config)}"
     )
+
+
+def _withheld(config: SyntheticConfig) -> str:
+    """What single frames do not show."""
+    shares = {"lost frames": config.lost, "frames in disguise": config.disguise}
+    said = [f"{what} {share:.0%}" for what, share in shares.items() if share]
+    return f"; {', '.join(said)}" if said else ""
 
 
 def _write_video(
@@ -130,6 +139,8 @@ def _write_video(
     for file, frame in zip(files, scene.frames, strict=True):
         Image.fromarray(frame).save(images / file, quality=JPEG_QUALITY)
     video = {"id": index + 1, "width": W, "height": H, "length": L, "file_names": files}
+    if scene.lost.any():
+        video["lost"] = np.flatnonzero(scene.lost).tolist()
     videos.append(video)
     for label, category in enumerate(scene.categories):
         masks = np.asfortranarray((scene.labels == label).transpose(1, 2, 0), np.uint8)

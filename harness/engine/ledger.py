@@ -135,6 +135,7 @@ class Ledger(CellStates[Plan]):
     def _write_row(self, trial: Trial, cell: Cell, status: str, found: dict[str, Any]) -> None:
         """One parquet row: what it is, what was measured, where it comes from."""
         plan = self.plan
+        source = plan.source_of(cell.config)
         attempts = attempts_of(plan.trial_folder(trial))
         owner = attempts[-1].owner() if attempts else {}
         row = {
@@ -149,13 +150,13 @@ class Ledger(CellStates[Plan]):
             **dict(cell.varied),
             **{name: found.pop(name, None) for name in METRIC_COLUMNS},
             "config": cell.config.model_dump_json(),
-            "data_name": plan.source.name,
-            "data_kind": plan.source.config.kind,
-            "data_description": plan.source.description,
+            "data_name": source.name,
+            "data_kind": source.config.kind,
+            "data_description": source.description,
             "split": cell.config.data.valid,
             "initial_weights": plan.weights.name(cell.config) if plan.trains else None,
-            "train_data": plan.source.train_identity,
-            "valid_data": plan.source.valid_identity,
+            "train_data": source.train_identity,
+            "valid_data": source.valid_identity,
             "code_version": "-".join(code_versions()),
             "host": owner.get("host"),
             "executor": owner.get("executor"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -108,6 +108,11 @@ class PlannedFiles(TrialFiles):
         """Bytes that a process may have."""
         return self.manifest.memory_budget
 
+    @property
+    def score_code(self) -> Mapping[str, str]:
+        """Versions that the run meant, not this checkout's."""
+        return {name: self.manifest.code[name] for name in self.measures if name in self.manifest.code}
+
 
 def manifest(plan: Plan) -> dict[str, Any]:
     """What ``_plan.json`` holds of a plan; folders found through environment variables are spelled out."""
@@ -129,7 +134,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "device": options.device,
         "seeds": options.seeds,
         **({} if options.memory_budget is None else {"memory_budget": options.memory_budget}),
-        "code": dict(zip(("training", "evaluation"), code_versions(), strict=True)),
+        "code": {**dict(zip(("training", "evaluation"), code_versions(), strict=True)), **plan.score_code},
         "measure": list(plan.sweep.measure),
         "trials": [_trial(trial, keys, plan.sweep.varied_keys()) for trial in plan.trials],
         "written": now(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from harness.engine.choice import choose
 from harness.engine.initial_weights import InitialWeights, find_initial_weights
 from harness.engine.states import FAILURES
 from harness.engine.trial_files import Stage, TrialFiles
-from harness.grid import Grid
+from harness.grid import OF_EMBEDDED_VIDEOS, Grid, Point
 from harness.loggers import check_installed, check_names
 from harness.memory_budget import spelled
+from harness.metrics import ERROR_METRICS, SITUATION_METRICS
 from harness.provenance import EVALUATION_CODE, PROJECT, TRAINING_CODE, code_version
 from harness.row_schema import MODEL_COLUMNS
-from harness.sweep import Cell, Identities, Trial, seeds_of, trials_of
+from harness.sweep import Cell, Identities, Trial, embedded_data, seeds_of, trials_of
 from harness.sweep_file import (
     Measure,
     ScaleFile,
@@ -41,8 +42,16 @@ NEEDED = {
     "peak_memory_gb": "speed",
     "flops_g": "flops",
     **dict.fromkeys(MODEL_COLUMNS, "model"),
+    **dict.fromkeys(SITUATION_METRICS, "situations"),
+    **dict.fromkeys(ERROR_METRICS, "errors"),
 }
 """Metric -> the measure that finds it; all others are found by scoring"""
+OF_SCORED_WEIGHTS: dict[Measure, str] = {
+    "speed": "trained weights",
+    "situations": "evaluated results",
+    "errors": "evaluated results",
+}
+"""Measures that need scoring, and what they look at"""
 TAKEN = ("trials", "datasets", "runners", "probes", "reference")
 """Names of our own in the results folder"""
 
@@ -105,13 +114,34 @@ class Plan(TrialFiles):
     options: Options
     sweep: SweepFile
     scale: ScaleFile
-    source: DataSource
+    sources: tuple[DataSource, ...]
+    """The data; several where the sweep varies embedded data"""
     weights: InitialWeights
     trials: tuple[Trial, ...]
     chosen: tuple[Trial, ...]
     """The trials, and those of their cells, that ``--only`` leaves; all without it"""
     absent: tuple[str, ...] = ()
     """What a run still lacks (data, weights), one line each; only a dry run goes on without"""
+
+    @property
+    def source(self) -> DataSource:
+        """The data, or the first of them."""
+        return self.sources[0]
+
+    def source_of(self, config: TrialConfig) -> DataSource:
+        """The data of a configuration."""
+        for source in self.sources[1:]:
+            if source.config.synthetic == config.data.synthetic:
+                return source
+        return self.source
+
+    def roots(self, progress: Callable[[int, int], None]) -> dict[str, Path]:
+        """Folder of each data set by its name; embedded ones are written below the results unless they are
+        there."""
+        cache = self.options.results / "datasets"
+        if not self.trains:
+            return {self.source.name: cache}
+        return {source.name: source.root(cache, progress) for source in self.sources}
 
     @property
     def results(self) -> Path:
@@ -178,12 +208,14 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
     grid, seeds = Grid(sweep, scale, *files), _seeds(options, sweep, scale, files)
     config = grid.points(overrides)[0].config
     _check_split(options, config.data)
+    _check_videos(sweep, config.data, files[0])
     absent: list[str] = []
     source = _source(sweep, config.data, options, lacking, absent)
     overrides["model.num_classes"] = source.num_classes
     _check_classes(sweep, scale, source, files)
     overrides["data.train"], overrides["data.valid"] = source.config.train, source.config.valid
     points = grid.points(overrides)
+    sources = _sources(sweep, source, points, files[0])
     _check_shares(options, (point.config for point in points))
     configs = (point.config for point in points)
     weights = find_initial_weights(configs, options.weights, files[0], absent if lacking else None)
@@ -194,10 +226,11 @@ def make_plan(options: Options, lacking: bool = False) -> Plan:
         code_version(EVALUATION_CODE),
         weights.checksums,
         options.memory_budget,
+        {each.config.synthetic: each.train_identity for each in sources} if len(sources) > 1 else {},
     )
     trials = tuple(trials_of(points, seeds, identities))
     chosen = choose(trials, options.only)
-    return Plan(options, sweep, scale, source, weights, trials, chosen, tuple(absent))
+    return Plan(options, sweep, scale, sources, weights, trials, chosen, tuple(absent))
 
 
 def _source(
@@ -214,6 +247,24 @@ def _source(
             raise
         absent.append(str(error))
         return absent_data(config, f"{BENCHMARKS[config.benchmark].title}, not there")
+
+
+def _sources(
+    sweep: SweepFile, first: DataSource, points: Iterable[Point], file: str
+) -> tuple[DataSource, ...]:
+    """All data of the sweep: where it varies embedded data, each set once, the first one first."""
+    varied = [key for key in sweep.varied_keys() if key.startswith("data.")]
+    if not varied:
+        return (first,)
+    if first.config.kind != "synthetic" or "ap" not in sweep.measure:
+        raise InputError(f"{file}: axes.{varied[0]}: {OF_EMBEDDED_VIDEOS}")
+    sources = tuple(
+        find_data(first.config.model_copy(update={"synthetic": config}), None, file)
+        for config in embedded_data(points)
+    )
+    if len({source.num_classes for source in sources}) > 1:
+        raise InputError(f"{file}: axes.data.synthetic.categories: one number for a sweep; no axis")
+    return sources
 
 
 def _check_nothing_ignored(options: Options, measure: tuple[Measure, ...]) -> None:
@@ -252,10 +303,13 @@ def _check_report(sweep: SweepFile, file: str) -> None:
         raise InputError(f"{file}: name: {sweep.name!r}: taken; allowed: any but {', '.join(TAKEN)}")
     if sweep.std_table == sweep.name:
         raise InputError(f"{file}: std_table: {sweep.std_table!r}: must differ from name")
-    if "speed" in sweep.measure and "ap" not in sweep.measure:
-        raise InputError(f"{file}: measure: {list(sweep.measure)}: 'speed' is of trained weights; add 'ap'")
-    for metric in (*sweep.table.cells, *sweep.figures):
-        needed = NEEDED.get(metric, "ap")
+    for measure, of in OF_SCORED_WEIGHTS.items():
+        if measure in sweep.measure and "ap" not in sweep.measure:
+            raise InputError(f"{file}: measure: {list(sweep.measure)}: {measure!r} is of {of}; add 'ap'")
+    claimed = [metric for claim in sweep.claims for metric in (claim.metric, claim.against)]
+    of_tracks = [metric for metric in claimed if metric in (*SITUATION_METRICS, *ERROR_METRICS)]
+    for metric in (*sweep.table.cells, *sweep.figures, *of_tracks):
+        needed = NEEDED.get(str(metric), "ap")
         if metric == "flops_g" and "model" in sweep.measure:
             continue  # counted with what is timed
         if needed not in sweep.measure:
@@ -268,6 +322,16 @@ def _check_report(sweep: SweepFile, file: str) -> None:
             raise InputError(
                 f"{file}: {key}: {name!r}: not in harness/paper.yaml; it has {', '.join(tables)}"
             )
+
+
+def _check_videos(sweep: SweepFile, config: DataConfig, file: str) -> None:
+    """Situations and errors are told of tracks, which images do not have."""
+    of_tracks = [name for name in sweep.measure if name in ("situations", "errors")]
+    if of_tracks and BENCHMARKS[config.benchmark].is_images:
+        raise InputError(
+            f"{file}: measure: {of_tracks[0]!r}: told of tracks, and {BENCHMARKS[config.benchmark].title} "
+            "has images; leave it out"
+        )
 
 
 def _check_classes(sweep: SweepFile, scale: ScaleFile, source: DataSource, files: tuple[str, str]) -> None:

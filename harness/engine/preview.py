@@ -39,7 +39,8 @@ def preview(plan: Plan, console: Console, options: CostOptions, machine: Machine
     console.print()
     console.print(f"{plan.sweep.name}: {plan.sweep.title}", markup=False)
     console.print(f"scale {plan.scale.name}: {plan.scale.description}", markup=False)
-    console.print(f"data {plan.source.name}: {plan.source.description}", markup=False)
+    for source in plan.sources:
+        console.print(f"data {source.name}: {source.description}", markup=False)
     for file in odd:
         console.print(str(file), markup=False)
     for line in plan.absent:
@@ -59,7 +60,7 @@ def preview(plan: Plan, console: Console, options: CostOptions, machine: Machine
 def _states(plan: Plan, trials: Sequence[Trial], odd: list[OddFile]) -> dict[str, str]:
     """The status of every cell that has a row, by its key."""
     keys = [cell.key for _, cell in trial_cells(list(trials))]
-    return row_states(plan.rows, keys, plan.measured_columns(), odd, plan.varied)
+    return row_states(plan.rows, keys, plan.measured_columns(), odd, plan.varied, plan.exact_columns())
 
 
 def _left(trials: Sequence[Trial], states: Mapping[str, str], again: Collection[str]) -> dict[str, list[str]]:
@@ -157,7 +158,14 @@ def _counts(plan: Plan, trials: Sequence[Trial], states: Mapping[str, str], trai
     """What the sweep comes to, and what of it is left."""
     counts = Counter(states.get(cell.key, "pending") for _, cell in trial_cells(list(trials)))
     cells = sum(counts.values())
-    names = {"train_evaluate": "evaluated", "time": "timed", "count": "counted", "model": "timed alone"}
+    names = {
+        "train_evaluate": "evaluated",
+        "situations": "scored by situation",
+        "errors": "searched for errors",
+        "time": "timed",
+        "count": "counted",
+        "model": "timed alone",
+    }
     work = " and ".join(names[stage] for stage in plan.stages)
     trainings = len(trials) if plan.trains else 0
     waits = {"pending", *plan.options.retried()}

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,11 @@ def run_probes(
             if shape.kind == "train":
                 job = {"kind": "train", "configs": [_dump(config)]}
                 _say(console, plan, trial, "training steps", _is_stand_in(plan))
-                [record] = _run(plan, trial, job, data, machine)
+                [record] = _run(plan, trial, job, data(trial), machine)
                 _keep(timings, shape, record, plan)
         for trial, cells in _by_trial(lacking).values():
             _say(console, plan, trial, "evaluation of a video", _is_stand_in(plan))
-            _probe_cells(plan, trial, cells, data, machine, timings)
+            _probe_cells(plan, trial, cells, data(trial), machine, timings)
 
 
 def _by_trial(
@@ -190,13 +190,15 @@ def _is_stand_in(plan: Plan) -> bool:
 
 
 @contextlib.contextmanager
-def _data(plan: Plan, console: Console) -> Iterator[Path]:
-    """The plan's data; where nobody gave any, a few embedded videos with the data's own aspect ratio."""
+def _data(plan: Plan, console: Console) -> Iterator[Callable[[Trial], Path]]:
+    """A trial's data; where nobody gave any, a few embedded videos with the data's own aspect ratio."""
     if not _is_stand_in(plan):
-        yield plan.source.root(plan.options.results / "datasets", lambda done, of: None)
+        roots = plan.roots(lambda done, of: None)
+        yield lambda trial: roots[plan.source_of(trial.config).name]
         return
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:
-        yield cached_dataset(_stand_in(plan.source.config, plan.trials[0].config), Path(folder))
+        videos = cached_dataset(_stand_in(plan.source.config, plan.trials[0].config), Path(folder))
+        yield lambda trial: videos
 
 
 def _stand_in(data: DataConfig, config: TrialConfig) -> SyntheticConfig:

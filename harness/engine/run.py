@@ -50,8 +50,7 @@ def run(plan: Plan, console: Console) -> bool:
         write_manifest(plan)
         for trial in plan.chosen:
             ledger.update(trial, observer)
-        cache = options.results / "datasets"
-        data = plan.source.root(cache, _generating(console)) if plan.trains else cache
+        data = plan.roots(_generating(console))
         limits = Limits(options.timeout, options.silence)
         threads, loggers = stage_threads(plan), check_names(options.log) if options.log else ()
         work = Work(ledger, data, threads, options.processes, limits, options.executor, loggers)

@@ -36,8 +36,8 @@ class CellStates(Generic[Files]):
         """Look for rows that others have written; returns the files that are no rows."""
         odd: list[OddFile] = []
         keys = [key for trial in trials for key in self.unfinished(trial)]
-        needed, varied = self.plan.measured_columns(), self.plan.varied
-        self.status |= row_states(self.plan.rows, keys, needed, odd, varied)
+        needed, varied, exact = self.plan.measured_columns(), self.plan.varied, self.plan.exact_columns()
+        self.status |= row_states(self.plan.rows, keys, needed, odd, varied, exact)
         return odd
 
     def unfinished(self, trial: TrialKeys) -> list[str]:

@@ -19,7 +19,7 @@ from harness.engine.manifest import Manifest, ManifestTrial, PlannedFiles, load_
 from harness.engine.processes import duration
 from harness.engine.runners import Observer
 from harness.engine.states import FAILURES, STATES, CellStates, State
-from harness.provenance import code_versions
+from harness.provenance import code_versions, score_versions
 from model.errors import InputError
 
 WATCH_SECONDS = 2.0
@@ -108,7 +108,8 @@ def look(manifest: Manifest, results: Path, observer: Observer) -> SweepStatus:
     status = SweepStatus(manifest.name, manifest.title, {}, 0, len(manifest.trials))
     paces: list[float] = []
     status.notes += [str(odd) for odd in states.reread(*manifest.trials)]
-    if tuple(manifest.code.values()) != code_versions():
+    here = {**dict(zip(("training", "evaluation"), code_versions(), strict=True)), **score_versions()}
+    if any(here.get(name) != version for name, version in manifest.code.items()):
         status.notes.append("planned by other code than this checkout's: a run does anew what depends on it")
     for trial in manifest.trials:
         found = states.states(trial, observer)

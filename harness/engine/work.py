@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ class Work:
     """What the trials of one run have in common; travels to other machines as it is."""
 
     ledger: Ledger
-    data: Path
+    data: Mapping[str, Path]
+    """Folder of each data set by its name"""
     threads: int
     """Of a training process on the CPU"""
     processes: int = 1
@@ -57,7 +58,8 @@ class Work:
 
     def part(self, trial: Trial) -> Work:
         """What the job of one trial needs on another machine."""
-        return replace(self, ledger=self.ledger.part(trial), data=self.data.resolve())
+        data = {name: folder.resolve() for name, folder in self.data.items()}
+        return replace(self, ledger=self.ledger.part(trial), data=data)
 
 
 @dataclass
@@ -185,7 +187,7 @@ class _Process:
             "trial": self.trial.key,
             "seed": self.trial.seed,
             "folder": str(self.plan.trial_folder(self.trial).resolve()),
-            "data": str(self.work.data.resolve()),
+            "data": str(self.work.data[self.plan.source_of(self.trial.config).name].resolve()),
             "initial_weights": None if initial is None else str(initial.resolve()),
             "config": self.trial.config.model_dump(mode="json"),
             "cells": cells,
@@ -193,6 +195,7 @@ class _Process:
             "threads": threads,
             "log": list(self.work.loggers),
             "code": list(self.work.code),
+            "score_code": dict(self.plan.score_code),
             "memory_budget": self.plan.memory_budget,
             "frame_cache": self.plan.options.frame_cache,
         }
@@ -220,7 +223,7 @@ class _Process:
     def _number(self, key: str) -> dict[str, Any]:
         """What was found of a cell: the column's name and its number."""
         cell = next(cell for cell in self.cells if cell.key == key)
-        column = RECORDS[self.stage].column
+        column = RECORDS[self.stage].shown or RECORDS[self.stage].column
         record = self.plan.record(self.trial, cell, self.stage) or {}
         return {"column": column, "number": record.get(column)}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
 
+from harness.metrics import ERROR_METRICS
 from harness.report.findings import Findings
 from harness.report.paper_words import marks, said_of_deviations, said_of_means
 from harness.report.selection import UNKNOWN, Selection, configured, is_synthetic
@@ -144,10 +146,14 @@ def _measured(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     """Data, metrics and their definitions."""
     if any(metric in MODEL_METRICS for metric in metrics):
         return [*_untrained(selection, metrics), *_machines(selection, metrics)]
-    scores = [metric_name(metric) for metric in metrics if metric not in HARDWARE_METRICS]
-    said = [_data(selection)]
-    if scores:
-        said.append(Sentence(f"{listed(scores)} in percent on split {listed(_names(selection, 'split'))}."))
+    scores = [metric for metric in metrics if metric not in HARDWARE_METRICS]
+    said, split = [_data(selection)], f"on split {listed(_names(selection, 'split'))}"
+    percent = [metric_name(metric) for metric in scores if metric not in ERROR_METRICS]
+    if percent:
+        said.append(Sentence(f"{listed(percent)} in percent {split}."))
+    if len(percent) < len(scores):
+        gains = "points of AP50 that mending one kind of error alone would gain (they do not add up)"
+        said.append(Sentence(f"dAP: {gains}, {split}."))
     said.append(_trained(spec, selection))
     if any(metric in HARDWARE_METRICS for metric in metrics):
         if "fps" in metrics:
@@ -240,11 +246,21 @@ def _data(selection: Selection) -> Sentence:
     kinds = selection.distinct("data_name", "data_checksum")
     names = selection.distinct("data_name", "data_description")
     prefix = "Synthetic data" if is_synthetic(selection) else "Data"
+    if len(kinds) > 1 and not selection.mixed_data("data_name", "data_checksum"):
+        told = ", ".join(selection.distinct("data_name"))
+        text = _in_common(selection.distinct("data_description"))
+        return Sentence(f"{prefix}, {len(names)} sets that differ as the table says ({told}): {text}.")
     if len(kinds) > 1 or len(names) > 1:
         listed = "; ".join(kinds if len(kinds) >= len(names) else names)
         return Sentence(f"{prefix}, MIXED, cells are not comparable: {listed}.", loud=True)
     description, name = selection.distinct("data_description")[0], selection.distinct("data_name")[0]
     return Sentence(f"{prefix}: {description.rstrip('. ')} ({name}).")
+
+
+def _in_common(descriptions: Sequence[str]) -> str:
+    """The clauses that all descriptions share; the others are of what varies."""
+    clauses = [re.split(r"[,;] ", text.rstrip(". ")) for text in descriptions]
+    return ", ".join(clause for clause in clauses[0] if all(clause in others for others in clauses))
 
 
 def _machines(selection: Selection, metrics: tuple[str, ...]) -> list[Sentence]:
@@ -305,7 +321,11 @@ def _left_out(spec: TableSpec, selection: Selection, metrics: tuple[str, ...]) -
     if missing:
         said.append(f"{missing} of {planned} planned evaluations are missing.")
     measured = selection.measured(metrics)
-    unmeasured = [metric_name(name) for name in metrics if name not in measured]
+    few = [metric_name(name) for name in metrics if selection.too_few_tracks(name)]
+    if few:
+        said.append(f"{listed(few)}: too few annotated tracks for a number.")
+    absent = [name for name in metrics if name not in measured]
+    unmeasured = [metric_name(name) for name in absent if not selection.too_few_tracks(name)]
     if unmeasured and len(selection.used):
         said.append(f"{listed(unmeasured)} {'was' if len(unmeasured) == 1 else 'were'} not measured.")
     bare = selection.without_number(measured)

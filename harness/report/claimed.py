@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.metrics import ERROR_METRICS, SITUATION_METRICS
 from harness.report.table_spec import (
     LESS_IS_BETTER,
     Place,
@@ -33,6 +34,13 @@ class Pair:
     sign: float = 1.0
     factor: float = 1.0
     offset: float = 0.0
+    less: tuple[Place, Place] | None = None
+    """What is taken from ``a`` and from ``b`` first, seed by seed: two leads are compared, not two cells"""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The cells that it needs."""
+        return (self.a, self.b, *(self.less or ()))
 
 
 @dataclass(frozen=True)
@@ -55,9 +63,11 @@ def check_claims(spec: TableSpec, file: str) -> None:
             asked_of(spec, claim)
         except ValueError as error:
             raise InputError(f"{file}: claims.{claim.id}: {error}") from None
-        if claim.metric not in (*spec.cells, *spec.figures):
+        for key, metric in (("metric", claim.metric), ("against", claim.against)):
+            if metric is None or metric in (*spec.cells, *spec.figures, *SITUATION_METRICS, *ERROR_METRICS):
+                continue
             shown = ", ".join(dict.fromkeys((*spec.cells, *spec.figures)))
-            raise InputError(f"{file}: claims.{claim.id}: metric: {claim.metric!r}: allowed: {shown}")
+            raise InputError(f"{file}: claims.{claim.id}: {key}: {metric!r}: allowed: {shown}")
     names = [claim.id for claim in spec.claims]
     for name in names:
         if names.count(name) > 1:
@@ -68,6 +78,8 @@ def asked_of(spec: TableSpec, claim: Claim) -> list[Pair] | list[Trend]:
     """The comparisons of a claim; raises ValueError for what the table does not have."""
     if claim.form in ("rises", "falls"):
         return _trends(spec, claim)
+    if claim.form == "widens":
+        return _leads(spec, claim)
     columns = _columns(spec, claim.at)
     sign = -1.0 if claim.metric in LESS_IS_BETTER else 1.0
     pairs: list[Pair] = []
@@ -110,6 +122,57 @@ def _allowance(claim: Claim) -> str:
     return "" if claim.within is None else f", room within {claim.within}"
 
 
+def _leads(spec: TableSpec, claim: Claim) -> list[Pair]:
+    """The lead of one row over another, held against the same lead in another metric or at other columns."""
+    assert claim.widens is not None
+    a, b = (_row(spec, value, "widens") for value in claim.widens)
+    if place(a) == place(b):
+        raise ValueError(f"{place(a)!r} is held against itself; name two rows")
+    against = claim.against or claim.metric
+    signs = [-1.0 if metric in LESS_IS_BETTER else 1.0 for metric in (claim.metric, against)]
+    if signs[0] != signs[1]:
+        raise ValueError(
+            f"against: {against!r}: of it and {claim.metric!r} less is better in one, more in the other; "
+            "their leads do not compare"
+        )
+    better, than = (a, b) if signs[0] > 0 else (b, a)
+    lead = f"{_label(spec, better)} - {_label(spec, than)}"
+    pairs = []
+    for values, others in _columns_against(spec, claim):
+        here, there = (f" at {spec.columns.label(each)}" if each else "" for each in (values, others))
+        if claim.against is not None:
+            where = f"{lead} in {metric_name(claim.metric)}, less in {metric_name(against)}{here}"
+        else:
+            where = f"{lead}{here}, less{there}"
+        first, second = (
+            tuple((place(row), place(each), metric) for row in (a, b))
+            for each, metric in ((values, claim.metric), (others, against))
+        )
+        pairs.append(Pair(where, first[0], first[1], signs[0], less=(second[0], second[1])))
+    return pairs
+
+
+def _columns_against(spec: TableSpec, claim: Claim) -> list[tuple[Values, Values]]:
+    """Each column of the claim, and the one that it is held against: itself where ``against`` is a metric.
+
+    Columns of ``at`` and ``against_at`` belong together where the keys that these do not name are the same.
+    """
+    columns = _columns(spec, claim.at)
+    if claim.against_at is None:
+        return [(values, values) for values in columns]
+    others = _columns(spec, claim.against_at, "against_at")
+    said = {part.partition("=")[0].strip() for part in f"{claim.at},{claim.against_at}".split(",")}
+    free = [number for number, key in enumerate(spec.columns.keys) if key not in said]
+    pairs = [
+        (values, other) for values in columns for other in others if all(values[n] == other[n] for n in free)
+    ]
+    if len(pairs) != len(columns) or len(pairs) != len(others) or any(a == b for a, b in pairs):
+        raise ValueError(
+            f"against_at: {claim.against_at!r}: its columns do not match those of at: {claim.at!r} one to one"
+        )
+    return pairs
+
+
 def _trends(spec: TableSpec, claim: Claim) -> list[Trend]:
     row = _row(spec, claim.rises if claim.form == "rises" else claim.falls, claim.form)
     if claim.along not in spec.columns.keys:
@@ -134,25 +197,28 @@ def _trends(spec: TableSpec, claim: Claim) -> list[Trend]:
     ]
 
 
-def _columns(spec: TableSpec, at: str | None) -> list[Values]:
-    """The columns that a claim speaks of."""
+def _columns(spec: TableSpec, at: str | None, said: str = "at") -> list[Values]:
+    """The columns that a claim speaks of; ``said`` is the claim's key, for errors."""
     keys, order = spec.columns.keys, list(spec.columns.order)
     if at is None:
         return order
     if at.startswith(EVERY):
         if at.removeprefix(EVERY) not in keys:
-            raise ValueError(f"at: {at!r}: allowed: {' or '.join(f'every {key}' for key in keys) or 'no at'}")
+            raise ValueError(
+                f"{said}: {at!r}: allowed: {' or '.join(f'every {key}' for key in keys) or 'no at'}"
+            )
         return order
     for part in at.split(","):
         key, _, value = (text.strip() for text in part.partition("="))
         if key not in keys:
             raise ValueError(
-                f"at: {part.strip()!r}: allowed: every KEY or KEY=VALUE with {', '.join(keys) or 'no key'}"
+                f"{said}: {part.strip()!r}: allowed: every KEY or KEY=VALUE with "
+                f"{', '.join(keys) or 'no key'}"
             )
         number = keys.index(key)
         known = list(dict.fromkeys(canonical(values[number]) for values in spec.columns.order))
         if value not in known:
-            raise ValueError(f"at: {part.strip()!r}: allowed values: {', '.join(known)}")
+            raise ValueError(f"{said}: {part.strip()!r}: allowed values: {', '.join(known)}")
         order = [values for values in order if canonical(values[number]) == value]
     return order
 
@@ -170,7 +236,7 @@ def _row(spec: TableSpec, said: Value | tuple[Value, ...] | None, key: str) -> V
 def rows_named(claim: Claim) -> list[Value | tuple[Value, ...]]:
     """The rows that a claim speaks of, as the sweep file writes them."""
     named = (claim.better, claim.worse, claim.best, claim.near, claim.to, claim.rises, claim.falls)
-    return [row for row in (*named, *(claim.equal or ())) if row is not None]
+    return [row for row in (*named, *(claim.equal or ()), *(claim.widens or ())) if row is not None]
 
 
 def _label(spec: TableSpec, values: Values) -> str:

@@ -71,16 +71,20 @@ def _tested(
     spec: TableSpec, selection: Selection, values: SeedValues, trainings: Trainings, claim: Claim
 ) -> _Tested | ClaimVerdict:
     """The claim's comparisons, or at once its verdict where there is nothing to test."""
-    reason = incomparable(selection, claim.metric)
-    if reason:
-        return ClaimVerdict(claim, "not comparable", reason, None, ())
+    metrics = [metric for metric in (claim.metric, claim.against) if metric is not None]
+    reasons = [reason for metric in metrics if (reason := incomparable(selection, metric))]
+    if reasons:
+        return ClaimVerdict(claim, "not comparable", reasons[0], None, ())
     asked, counted = asked_of(spec, claim), is_counted((claim.metric,))
     gaps = tuple(ClaimedGap(each.where, _compared(each, values, trainings, counted)) for each in asked)
     lacking = [gap.where for gap in gaps if gap.tests is None]
     if lacking:
         some = f"{lacking[0]}{f' and {len(lacking) - 1} more' if len(lacking) > 1 else ''}"
-        if not any(metric == claim.metric for _, _, metric in values):
-            why = f"{metric_name(claim.metric)} was not measured"
+        measured = {metric for _, _, metric in values}
+        absent = [metric for metric in metrics if metric not in measured]
+        if absent:
+            few = selection.too_few_tracks(absent[0])
+            why = f"{metric_name(absent[0])} {'has too few tracks' if few else 'was not measured'}"
         else:
             why = f"no {'number' if counted else 'two runs of each'} for {some}"
         return ClaimVerdict(claim, "inconclusive", why, None, gaps)
@@ -116,6 +120,11 @@ def _compared(
     if isinstance(asked, Trend):
         return _sloped(asked, values, counted)
     a, b = (_signed(values.get(place, {}), asked.sign) for place in (asked.a, asked.b))
+    if asked.less is not None:
+        a, b = (
+            _less(side, _signed(values.get(place, {}), asked.sign))
+            for side, place in zip((a, b), asked.less, strict=True)
+        )
     if counted:
         both = [next(iter(side.values()), None) for side in (a, b)]
         if both[0] is None or both[1] is None:
@@ -124,6 +133,8 @@ def _compared(
     if min(len(a), len(b)) < 2:
         return None
     paired = share_trainings(trainings, asked.a, asked.b)
+    if asked.less is not None:
+        paired = paired and share_trainings(trainings, *asked.less)
     if paired and len(a.keys() & b.keys()) < 2:
         return None
     return compare(a, b, asked.factor, asked.offset, paired=paired)
@@ -157,9 +168,20 @@ def _signed(values: Mapping[int, float], sign: float) -> dict[int, float]:
     return {seed: sign * value for seed, value in values.items()}
 
 
+def _less(side: Mapping[int, float], taken: Mapping[int, float]) -> dict[int, float]:
+    """What each seed that has both gives: one run in two metrics, one training at two columns, or two runs.
+
+    Where they are of one training the noise that both have cancels. Where they are two trainings (of two
+    data sets, say), which runs share a seed is arbitrary: the differences are still independent of each
+    other, with both variances, so the test that follows is right, at a few degrees of freedom less than a
+    contrast of four means would have.
+    """
+    return {seed: side[seed] - taken[seed] for seed in sorted(side.keys() & taken.keys())}
+
+
 def _short(spec: TableSpec, asked: Iterable[Pair | Trend], values: SeedValues) -> bool:
     """Whether a cell that the claim speaks of lacks some of its planned seeds."""
     places: list[Place] = []
     for each in asked:
-        places += [where for _, where in each.points] if isinstance(each, Trend) else [each.a, each.b]
+        places += [where for _, where in each.points] if isinstance(each, Trend) else each.places
     return any(len(values.get(where, {})) < len(spec.seeds) for where in places)

@@ -72,7 +72,7 @@ def incomparable(selection: Selection, metric: str) -> str:
     """Why the rows of one sweep cannot be held against each other; empty where they can."""
     if metric in HARDWARE_METRICS and len(selection.used) and selection.mixed_hardware():
         return "measured on different machines"
-    if len(selection.distinct("data_checksum")) > 1 and not is_counted((metric,)):
+    if selection.mixed_data() and not is_counted((metric,)):
         return "the rows come from different data"
     return ""
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
+from harness.metrics import ERROR_METRICS, SITUATION_METRICS
 from harness.report import escape
 from harness.report.sentence import Sentence
 from harness.report.table import Table
@@ -163,7 +164,11 @@ def _head(table: Table) -> list[str]:
 
 
 def _metric(metric: str) -> str:
-    """AP75 with its threshold below the line, as the paper sets it."""
+    """AP75 with its threshold below the line, as the paper sets it; what AP is of stands word under word."""
+    of = re.fullmatch(r"(\w+) \((.+)\)", metric_name(metric))
+    if of and metric in (*SITUATION_METRICS, *ERROR_METRICS):
+        stacked = r"\\".join(map(escape.latex, [of[1], *of[2].split()]))
+        return rf"\shortstack{{{stacked}}}"
     return re.sub(r"^(AP|AR)(\d+)$", r"\1$_{\2}$", escape.latex(metric_name(metric)))
 
 

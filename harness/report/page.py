@@ -13,7 +13,7 @@ from harness.report.figures.style import Figure
 from harness.report.findings import Findings
 from harness.report.growth_table import growth_lines, growth_markdown
 from harness.report.markdown import github, markdown_table
-from harness.report.paper_words import judged_on
+from harness.report.paper_words import judged_on, whose_claims
 from harness.report.selection import Selection
 from harness.report.statistics import Cell
 from harness.report.table import MISSING, OUT_OF_MEMORY, Table, printed, row_label
@@ -67,7 +67,7 @@ def page(findings: Findings, tables: Sequence[Table], figures: Sequence[Figure] 
     parts += [growth_markdown(findings, grown)] if grown else []
     parts += [
         _section(
-            f"The paper's claims, {judged_on(findings)}",
+            f"{whose_claims(spec)}, {judged_on(findings)}",
             _claims(findings),
             "The sweep file names no claim of the paper.",
         ),
@@ -91,11 +91,11 @@ def _section(title: str, lines: list[dict[str, str]], empty: str) -> str:
 
 
 def _claims(findings: Findings) -> list[dict[str, str]]:
-    """What the paper says of the table, in the order of the sweep file."""
+    """What the paper, or the sweep itself, says of the table, in the order of the sweep file."""
     return [
         {
             "claim": found.claim.id,
-            "the paper says": found.claim.says,
+            "the sweep says" if findings.spec.paper is None else "the paper says": found.claim.says,
             "verdict": found.verdict,
             "p": _probability(found.p),
             "why": found.why,

@@ -8,7 +8,7 @@ from harness.report.comparability import CONDITIONS, Conditions
 from harness.report.findings import Findings
 from harness.report.selection import is_synthetic
 from harness.report.sentence import Sentence, listed
-from harness.report.table_spec import Place, is_counted
+from harness.report.table_spec import Place, TableSpec, is_counted
 from harness.report.verdicts import OF_A_CELL, Verdict
 
 COMPARABLE = "published"
@@ -22,6 +22,11 @@ MARKS: dict[Verdict, str] = {
     "not comparable": "",
 }
 """Verdict -> the letter beside the paper's number"""
+
+
+def whose_claims(spec: TableSpec) -> str:
+    """Heading of the claims: a sweep without a table of the paper claims what it says itself."""
+    return "The sweep's claims" if spec.paper is None else "The paper's claims"
 
 
 def judged_on(findings: Findings) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.metrics import ERROR_METRICS, SITUATION_METRICS
 from harness.report.csv_table import csv_claims, csv_comparisons, csv_deviations, csv_table
 from harness.report.figures.style import Figure
 from harness.report.findings import Findings, examine
@@ -42,7 +43,8 @@ def write_findings(findings: Findings, out: Path) -> list[Path]:
         InputError: ``out`` cannot be written.
     """
     figures: list[Figure] = []
-    if findings.spec.figures:
+    of_tracks = set(findings.metrics) & {*SITUATION_METRICS, *ERROR_METRICS}
+    if findings.spec.figures or of_tracks:
         from harness.report.figures import figures_of  # matplotlib takes a second to import
 
         figures = figures_of(findings)

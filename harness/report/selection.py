@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.metrics import SITUATION_METRICS
 from harness.report.table_spec import METRIC_NAMES, Side, TableSpec, canonical, place
 from model.errors import InputError
 
@@ -62,6 +63,19 @@ class Selection:
             f"{hardware} ({device}, {threads} thread{'' if threads == '1' else 's'})"
             for hardware, device, threads in machines
         )
+
+    def too_few_tracks(self, metric: str) -> bool:
+        """Whether AP by situation was looked for and no run has this one: its third has too few tracks."""
+        looked = "situations_code" in self.used and bool(self.used["situations_code"].notna().any())
+        return metric in SITUATION_METRICS and looked and metric not in self.measured((metric,))
+
+    def mixed_data(self, *columns: str) -> bool:
+        """Whether rows are of data that the sweep did not mean to differ, by checksum or ``columns``."""
+        columns = columns or ("data_checksum",)
+        if "data_checksum" not in self.used or self.used.empty:
+            return False
+        varied = [name for name in self.used.columns if name.startswith("data.")]
+        return len(self.distinct(*columns, *varied)) > len(self.distinct(*varied) if varied else [""])
 
     def mixed_hardware(self) -> bool:
         """Whether speeds of these rows must not be put side by side."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.data.source import DataSource
 from harness.data.splits import load_scored
 from harness.engine.manifest import load_manifests
 from harness.engine.plan import Plan
@@ -109,7 +110,7 @@ def _picture(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> li
     """
     from harness.report.tracks import Prediction, draw_tracks
 
-    predictions = []
+    predictions: dict[str, tuple[DataSource, list[Prediction]]] = {}
     last = spec.columns.order[-1]
     for values in spec.rows.order:
         for trial, cell in cells:
@@ -117,11 +118,16 @@ def _picture(plan: Plan, spec: TableSpec, cells: list[tuple[Trial, Cell]]) -> li
             row, column = (tuple(varied[key] for key in side.keys) for side in (spec.rows, spec.columns))
             if trial.seed == spec.seeds[0] and (row, column) == (values, last):
                 results = plan.cell_file(trial, cell, "results.json")
-                predictions.append(Prediction(spec.rows.label(values), results))
-    predictions = [prediction for prediction in predictions if prediction.results.is_file()]
+                if results.is_file():
+                    of = plan.source_of(cell.config)
+                    predictions.setdefault(of.name, (of, []))[1].append(
+                        Prediction(spec.rows.label(values), results)
+                    )
     if not predictions:
         return []
-    dataset = load_scored(plan.source.root(plan.options.results / "datasets"), plan.source.config)
+    # One picture has one video: where data runs down the table, that of its first row.
+    source, drawn = next(iter(predictions.values()))
+    dataset = load_scored(source.root(plan.options.results / "datasets"), source.config)
     at = f" at {spec.columns.label(last)}" if last else ""
     title = f"{spec.name}, scale {spec.scale}: tracks of seed {spec.seeds[0]}{at}, score above 0.3"
-    return [draw_tracks(dataset, predictions, title, plan.report / f"{spec.name}_tracks.png")]
+    return [draw_tracks(dataset, drawn, title, plan.report / f"{spec.name}_tracks.png")]

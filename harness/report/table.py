@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from harness.metrics import ERROR_METRICS
 from harness.report.caption import mean_caption, std_caption, std_title
 from harness.report.findings import Findings
 from harness.report.paper_words import marks, paper_row
@@ -79,9 +80,10 @@ def printed(value: float | None, digits: int) -> str:
 
 
 def tables_of(findings: Findings) -> list[Table]:
-    """The means and, if the sweep asks for them, the deviations."""
+    """The means, the deviations if the sweep asks for them, and errors that the means do not show."""
     std_name = findings.spec.std_name
-    return [mean_table(findings), *([] if std_name is None else [std_table(findings, std_name)])]
+    deviations = [] if std_name is None else [std_table(findings, std_name)]
+    return [mean_table(findings), *deviations, *_error_tables(findings)]
 
 
 def mean_table(findings: Findings, bold: str = "Bold") -> Table:
@@ -128,6 +130,23 @@ def std_table(findings: Findings, name: str) -> Table:
         spread=True,
         caption=tuple(std_caption(findings, metrics)),
     )
+
+
+def _error_tables(findings: Findings) -> list[Table]:
+    """Points of AP50 by kind of error; none where no run has them, or the sweep's own table shows some."""
+    measured = tuple(metric for metric in ERROR_METRICS if metric in findings.metrics)
+    if not measured or any(metric in findings.spec.cells for metric in measured):
+        return []
+    title = f"{findings.spec.title}: points of AP50 that each kind of error costs, mended alone"
+    spec = replace(
+        findings.spec,
+        name=f"{findings.spec.name}_errors",
+        title=title,
+        cells=measured,
+        paper=None,
+        claims=(),
+    )
+    return [mean_table(replace(findings, spec=spec, paper={}, verdicts={}, claims=(), best=frozenset()))]
 
 
 def row_label(spec: TableSpec, values: Values, selection: Selection) -> str:

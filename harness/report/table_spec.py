@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.metrics import ERROR_KINDS, ERROR_METRICS, LEVELS, SITUATION_METRICS, SITUATIONS
 from harness.sweep_file import Claim
 
 Value = str | int | float | bool | None
@@ -60,8 +61,7 @@ class TableSpec:
     rows: Side
     columns: Side
     cells: tuple[str, ...]
-    """Metrics of a cell: AP, AP50, AP75, AR1, AR10 (percent), fps (frames a second), peak_memory_gb, flops_g
-    (10^9 multiply-adds)."""
+    """Metrics of a cell, such as AP, fps and dAP_missed (:mod:`harness.metrics`)."""
     paper: str | None
     """Key of ``harness/paper.yaml`` with the paper's means."""
     paper_std: str | None
@@ -85,6 +85,25 @@ class TableSpec:
     """Key of ``harness/paper.yaml`` whose complexities stand beside fitted exponents; None fits none."""
 
 
+SITUATION_NAMES = {
+    "speed": "speed",
+    "overlap": "overlap",
+    "look_alikes": "look-alikes",
+    "blur": "blur",
+    "absence": "absence",
+    "size_change": "size change",
+}
+
+ERROR_NAMES = {
+    "classification": "class",
+    "localisation": "location",
+    "both": "class and location",
+    "duplicate": "duplicate",
+    "identity_switch": "identity switch",
+    "background": "background",
+    "missed": "missed",
+}
+
 METRIC_NAMES = {
     "AP": "AP",
     "AP50": "AP50",
@@ -97,6 +116,12 @@ METRIC_NAMES = {
     "model_fps": "FPS (model)",
     "encoder_ms": "Encoder (ms)",
     "model_memory_gb": "Act. mem. (GB)",
+    **{
+        f"AP_{situation}_{level}": f"AP ({SITUATION_NAMES[situation]} {level})"
+        for situation in SITUATIONS
+        for level in LEVELS
+    },
+    **{f"dAP_{kind}": f"dAP ({ERROR_NAMES[kind]})" for kind in ERROR_KINDS},
 }
 
 UNITS = {
@@ -111,6 +136,8 @@ UNITS = {
     "model_fps": "frames/s",
     "encoder_ms": "ms a clip",
     "model_memory_gb": "GB",
+    **dict.fromkeys(SITUATION_METRICS, "%"),
+    **dict.fromkeys(ERROR_METRICS, "points"),
 }
 
 PAPER_SETTING: dict[str, Value] = {
@@ -131,7 +158,7 @@ MODEL_METRICS = ("model_fps", "encoder_ms", "model_memory_gb")
 HARDWARE_METRICS = ("fps", "peak_memory_gb", *MODEL_METRICS)
 """Metrics that belong to a machine: never put together across machines."""
 
-LESS_IS_BETTER = ("peak_memory_gb", "flops_g", "encoder_ms", "model_memory_gb")
+LESS_IS_BETTER = ("peak_memory_gb", "flops_g", "encoder_ms", "model_memory_gb", *ERROR_METRICS)
 """Of all other metrics more is."""
 
 AXIS_LETTERS = {"inference.window": "T", "inference.stride": "S", "model.memory_tokens": "M"}

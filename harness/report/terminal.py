@@ -9,7 +9,7 @@ from tabulate import tabulate
 from harness.report import escape
 from harness.report.findings import Findings
 from harness.report.markdown import plain
-from harness.report.paper_words import judged_on
+from harness.report.paper_words import judged_on, whose_claims
 from harness.report.table import Table, mean_table
 from harness.report.table_spec import Place, metric_name
 
@@ -42,5 +42,6 @@ def terminal_claims(findings: Findings) -> str:
     if not findings.claims:
         return ""
     lines = [[found.verdict, found.claim.id, found.claim.says, found.why] for found in findings.claims]
-    head = f"{findings.spec.name}: the paper's claims, {judged_on(findings)}"
+    whose = whose_claims(findings.spec)
+    head = f"{findings.spec.name}: {whose[0].lower()}{whose[1:]}, {judged_on(findings)}"
     return "\n".join([head, "", tabulate(lines, tablefmt="plain", disable_numparse=True)])

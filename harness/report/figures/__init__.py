@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from harness.report.figures import beside_paper, by_value, curves, dots, growth, lines, tradeoff
+from harness.metrics import ERROR_METRICS, SITUATION_METRICS
+from harness.report.figures import (
+    beside_paper,
+    by_value,
+    curves,
+    dots,
+    error_kinds,
+    growth,
+    lines,
+    situations,
+    tradeoff,
+)
 from harness.report.figures.curves import Losses, read_losses
 from harness.report.figures.style import Drawing, Figure, house_style, saved
 from harness.report.findings import Findings
@@ -42,6 +53,10 @@ def drawings(findings: Findings, losses: Losses | None = None) -> list[Callable[
         plans += [partial(by_value.draw, findings, metric) for metric in scores]
     if _has(findings, "AP") and _has(findings, "fps"):
         plans.append(partial(tradeoff.draw, findings))
+    if any(_has(findings, metric) for metric in SITUATION_METRICS):
+        plans += situations.drawings(findings)
+    if any(_has(findings, metric) for metric in ERROR_METRICS):
+        plans.append(partial(error_kinds.draw, findings))
     plans += [partial(growth.draw, findings, along) for along in growth.along_of(findings)]
     if losses is not None and losses.curves:
         plans.append(partial(curves.draw, findings, losses))

@@ -48,6 +48,7 @@ def has(character: str) -> bool:
     return bool(_face().get_char_index(ord(character)))
 
 
+@cache
 def width(text: str, size: float) -> float:
     """Inches of a line of ``size`` points."""
     face = _face()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from harness.metrics import ERROR_METRICS
 from harness.report.findings import Findings
 from harness.report.selection import is_synthetic
 from harness.report.statistics import Cell
@@ -31,7 +32,8 @@ WITH_SPREAD = "bars: 95% t interval, dots: seeds"
 
 def axis_name(metric: str) -> str:
     """A metric with its unit."""
-    return UNITS.get(metric, f"{metric_name(metric)} (%)")
+    unit = "points" if metric in ERROR_METRICS else "%"
+    return UNITS.get(metric, f"{metric_name(metric)} ({unit})")
 
 
 def long_name(metric: str) -> str:
@@ -48,7 +50,8 @@ def data_and_scale(findings: Findings) -> str:
         return f"Untrained, scale {findings.spec.scale}"
     names = selection.distinct("data_name")
     data = "Synthetic data" if is_synthetic(selection) else "; ".join(names) or "No data"
-    return f"{data}{' (MIXED)' if len(names) > 1 else ''}, scale {findings.spec.scale}"
+    mixed = " (MIXED)" if len(names) > 1 and selection.mixed_data() else ""
+    return f"{data}{mixed}, scale {findings.spec.scale}"
 
 
 def runs(cells: Iterable[Cell]) -> str:

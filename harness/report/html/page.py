@@ -6,13 +6,9 @@ hold no ``<``. The page's own policy lets nothing run but the script below, and 
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -40,8 +36,10 @@ from harness.report.html.sections import (
     provenance_views,
     table_views,
 )
+from harness.report.html.self_contained import embedded_json, own_text, policy
 from harness.report.html.trials import trial_data
 from harness.report.html.wording import MISSING, interval, number, without_controls
+from harness.report.paper_words import whose_claims
 from harness.report.selection import finite
 from harness.report.table_spec import HARDWARE_METRICS, Place, decimals, is_counted, metric_name
 
@@ -99,6 +97,8 @@ class _SweepView:
     ground: str
     """What its claims were judged on"""
     is_synthetic: bool
+    whose: str
+    """Heading of its claims"""
     claims: list[ClaimView]
     tally: list[Any]
     tables: list[TableView]
@@ -124,16 +124,16 @@ def html_page(sweeps: Sequence[SweepPage], made: Mapping[str, str] | None = None
         sweeps: in the order of the page.
         made: what the page was made with, as name -> value: printed in its head.
     """
-    style, script = _own("page.css"), _own("page.js")
+    style, script = own_text("page.css"), own_text("page.js")
     taken: set[str] = {"verdicts", "claims", "sweeps", "top"}
     views = [_sweep(sweep, section_anchor(sweep.findings.spec.name, taken), taken) for sweep in sweeps]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
     )
-    text = environment.from_string(_own("page.html.j2")).render(
+    text = environment.from_string(own_text("page.html.j2")).render(
         style=Markup(style),
         script=Markup(script),
-        policy=_policy(style, script),
+        policy=policy(style, script, "data:"),
         sweeps=views,
         facts=facts([sweep.findings for sweep in sweeps]),
         made=dict(made or {}),
@@ -146,19 +146,6 @@ def html_page(sweeps: Sequence[SweepPage], made: Mapping[str, str] | None = None
         plot_width=PLOT_WIDTH,
     )
     return without_controls(text)
-
-
-def _own(name: str) -> str:
-    return files("harness.report.html").joinpath(name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy under which only this style and this script are in force."""
-    allowed = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; style-src 'sha256-{allowed[0]}'; script-src 'sha256-{allowed[1]}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
 
 
 def _sweep(sweep: SweepPage, anchor: str, taken: set[str]) -> _SweepView:
@@ -176,6 +163,7 @@ def _sweep(sweep: SweepPage, anchor: str, taken: set[str]) -> _SweepView:
         outcomes=Outcomes.of(findings),
         ground=ground_of(findings),
         is_synthetic=measured_on_synthetic(findings),
+        whose=whose_claims(spec).replace("'", "’"),
         claims=claims,
         tally=tally(claim.badge.verdict for claim in claims),
         tables=tables,
@@ -235,14 +223,6 @@ def _metric_line(findings: Findings, where: Place, withheld: frozenset[Place]) -
         "verdict": "" if judged is None else judged.verdict,
         "why": "" if judged is None else judged.why,
     }
-
-
-def embedded_json(data: Json) -> Markup:
-    """JSON that no HTML reader takes for markup, and no script reader for the end of a line."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def _figure(figure: Figure) -> _FigureView:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from harness.commands.interruption import InterruptedRunError
 from harness.config import InferenceConfig
 from model.config import first_problem
 from model.errors import InputError
@@ -37,10 +38,6 @@ Categories = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in the folder.")]
-
-
-class InterruptedRunError(Exception):
-    """Ctrl-C or SIGTERM; the message says what is left."""
 
 
 def segment(

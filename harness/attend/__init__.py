@@ -1,0 +1,1 @@
+"""Where memory tokens look: numbers, strips and a film (paper Fig. 2)."""

@@ -1,0 +1,1 @@
+"""The commands of ``python -m harness`` as people type them: arguments in, exit status out."""

@@ -1,0 +1,1 @@
+"""Result files of several methods side by side: pictures and scores (``docs/compare.md``)."""

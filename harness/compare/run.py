@@ -1,0 +1,270 @@
+"""``python -m harness compare``: result files in; tables, strips, videos and a page out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.benchmark_json import read_annotations, read_header
+from harness.compare.disagreement import most_disputed
+from harness.compare.gallery import FRAMES, PAGE, STRIPS, VIDEOS, Gallery
+from harness.compare.methods import GROUND_TRUTH, Method, load_videos, read_methods
+from harness.compare.scenes import Scene, Scenes
+from harness.compare.scores import ScoreTable, score
+from harness.compare.strips import strip_caption, strip_of, write_video
+from harness.data.named_split import find_video
+from harness.data.ytvis import Video, VideoDataset
+from harness.named_files import named_files
+from harness.output_folder import clear_output
+from harness.overlay import video_writer
+from harness.result_file import read_truth
+from harness.strip import FORMATS, evenly_spread
+from model.errors import InputError
+from model.whole_file import whole_file
+
+By = Literal["disagreement", "name"]
+Say = Callable[[str], None]
+"""Takes a line for the person who waits."""
+SCORES, LATEX, SITUATIONS = "scores.csv", "scores.tex", "situations.tex"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for."""
+
+    data: Path
+    split: str | None
+    methods: tuple[str, ...]
+    """``NAME=FILE`` each"""
+    out: Path
+    videos: tuple[str, ...] = ()
+    """Names or ids; without them :attr:`count` are chosen"""
+    count: int = 20
+    frames: int | tuple[int, ...] = 8
+    """How many frames of a strip, or which"""
+    by: By = "disagreement"
+    threshold: float = 0.3
+    most: int = 10
+    """Tracks of a method that are drawn in a video, at most"""
+    video: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What came out."""
+
+    table: ScoreTable | None
+    """None where the split has no annotations"""
+    files: tuple[Path, ...]
+
+
+def compare(request: Request, say: Say) -> Compared:
+    """Score all methods and draw the chosen videos.
+
+    Raises:
+        InputError: data, a result file or an option has to be mended.
+    """
+    files = named_files(request.methods, GROUND_TRUTH)
+    if math.isnan(request.threshold):
+        raise InputError("--threshold nan: allowed: a number")
+    if request.video:
+        video_writer("video")
+    dataset = load_videos(request.data, request.split)
+    named = _named(request.videos, dataset)
+    truth, has_truth = dataset.ground_truth(), any(video.tracks for video in dataset.videos)
+    methods = read_methods(files, truth)
+    _tell(methods, say)
+    _tell_silent(methods, request.threshold, say)
+    scenes = Scenes(dataset, methods, request.threshold, request.most)
+    _check_frames(request.frames, named)
+    _prepare(request.out, request.force)
+    table = None
+    if has_truth:
+        table = score(truth, dataset.root.resolve().name, dataset.split, methods, dataset)
+    chosen = [scenes.of(video) for video in named] or _chosen(dataset, scenes, request)
+    with _writing(request.out):
+        written = [] if table is None else _write_scores(request.out, table)
+        written += _draw(request, dataset, methods, chosen, table, say)
+    return Compared(table, tuple(written))
+
+
+def score_only(request: Request, say: Say) -> Compared:
+    """The tables alone; ``request.data`` may be an annotation json itself.
+
+    Raises:
+        InputError: as :func:`compare`; also where there are no annotations.
+    """
+    files = named_files(request.methods, GROUND_TRUTH)
+    dataset: VideoDataset | None = None
+    if request.data.is_file():
+        name, truth = read_truth(request.data, request.split)
+        data, split = request.data.name, request.data.stem
+    else:
+        dataset = load_videos(request.data, request.split)
+        name, truth = str(dataset.annotation_file), dataset.ground_truth()
+        data, split = dataset.root.resolve().name, dataset.split
+    header = read_header(truth, name)
+    if not truth.get("annotations"):
+        raise InputError(
+            f"{name}: no annotations to score against; allowed with --score-only: an annotated split"
+        )
+    read_annotations(truth, name, header)
+    methods = read_methods(files, truth)
+    _tell(methods, say)
+    _prepare(request.out, request.force)
+    table = score(truth, data, split, methods, dataset)
+    with _writing(request.out):
+        return Compared(table, tuple(_write_scores(request.out, table)))
+
+
+# What is asked for
+
+
+def _named(names: Sequence[str], dataset: VideoDataset) -> list[Video]:
+    """The videos of these names or ids, in the order asked for, each once."""
+    found = [find_video(dataset, name, "--videos") for name in names]
+    return list({video.video_id: video for video in found}.values())
+
+
+def _check_frames(frames: int | tuple[int, ...], named: Sequence[Video]) -> None:
+    if isinstance(frames, int):
+        return
+    if not named:
+        raise InputError(
+            "--frames: numbers of frames; allowed: with --videos NAME, or how many frames instead"
+        )
+    for video in named:
+        if max(frames) >= video.length:
+            raise InputError(
+                f"--frames {max(frames)}: video {video.name!r} has {video.length} frames; "
+                f"allowed: 0 to {video.length - 1}"
+            )
+
+
+def _chosen(dataset: VideoDataset, scenes: Scenes, request: Request) -> list[Scene]:
+    """``count`` videos with frames: the first by name, or those with the largest disagreement first."""
+    videos = sorted((video for video in dataset.videos if video.length), key=lambda v: (v.name, v.video_id))
+    if request.by == "name":
+        return [scenes.of(video) for video in videos[: request.count]]
+    ranked = sorted(map(scenes.of, videos), key=lambda scene: -float(scene.disagreement.mean()))
+    return ranked[: request.count]
+
+
+def _frames_of(scene: Scene, request: Request) -> tuple[list[int], str]:
+    """Which frames the strip has, and why."""
+    if not isinstance(request.frames, int):
+        return list(request.frames), "frames as asked for"
+    if request.by == "name":
+        return evenly_spread(scene.video.length, request.frames), "frames evenly spread"
+    chosen = most_disputed(scene.disagreement, request.frames)
+    return chosen, f"of {len(chosen)} equal parts of the video the frames on which the rows disagree most"
+
+
+# Files
+
+
+def _prepare(out: Path, force: bool) -> None:
+    """Without what an earlier run left: a video has frames of a page, and a strip and a mp4 of their name.
+
+    Other files in folders of these names are somebody else's, and stay.
+    """
+    left = [out / name for name in (PAGE, SCORES, LATEX, SITUATIONS)]
+    stems = {first.parent.name for first in (out / FRAMES).glob("*/0000.webp")}
+    for stem in stems:
+        left += [file for file in (out / FRAMES / stem).glob("*.webp") if file.stem.isdigit()]
+        left += [out / STRIPS / f"{stem}.{suffix}" for suffix in FORMATS]
+        left.append(out / VIDEOS / f"{stem}.mp4")
+    clear_output(out, force, left)
+    for folder in (*(out / FRAMES / stem for stem in stems), out / FRAMES, out / STRIPS, out / VIDEOS):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """A full disk and the like are errors of one line."""
+    try:
+        yield
+    except OSError as error:
+        where = f"--out {out}" if error.filename is None else error.filename
+        raise InputError(f"{where}: cannot be read or written ({error.strerror or error})") from None
+
+
+def _write_scores(out: Path, table: ScoreTable) -> list[Path]:
+    texts = {SCORES: table.csv(), LATEX: table.latex()}
+    if table.has_situations:
+        texts[SITUATIONS] = table.situation_latex()
+    for name, text in texts.items():
+        with whole_file(out / name) as draft:
+            draft.write_text(text, encoding="utf-8")
+    return [out / name for name in texts]
+
+
+def _draw(
+    request: Request,
+    dataset: VideoDataset,
+    methods: Sequence[Method],
+    scenes: Sequence[Scene],
+    table: ScoreTable | None,
+    say: Say,
+) -> list[Path]:
+    out, gallery = request.out, Gallery(request.out, dataset)
+    (out / STRIPS).mkdir(exist_ok=True)
+    if request.video:
+        (out / VIDEOS).mkdir(exist_ok=True)
+    # Encoders need no interpreter: a video and a page's frames are written beside the strip.
+    with ThreadPoolExecutor(2) as beside:
+        for number, scene in enumerate(scenes, 1):
+            started = [beside.submit(gallery.add, scene, request.video)]
+            if request.video:
+                started.append(beside.submit(write_video, scene, dataset, out / VIDEOS / f"{scene.stem}.mp4"))
+            frames, why = _frames_of(scene, request)
+            caption = strip_caption(scene, why, request.threshold, request.most)
+            strip_of(scene, dataset, frames, caption).write(out / STRIPS / scene.stem)
+            for each in started:
+                each.result()
+            say(f"{number} of {len(scenes)} videos: {scene.title}")
+    page = gallery.write(_facts(request, dataset, methods, len(scenes)), list(scenes[0].rows), table)
+    folders = [out / STRIPS, *([out / VIDEOS] if request.video else [])]
+    return [*folders, page]
+
+
+def _facts(
+    request: Request, dataset: VideoDataset, methods: Sequence[Method], shown: int
+) -> list[tuple[str, list[str]]]:
+    """The head of the page."""
+    order = "by name" if request.by == "name" else "those on which the rows disagree most come first"
+    if request.videos:
+        order = "as asked for"
+    drawn = f"tracks with a score of at least {request.threshold:g}, at most {request.most} a method"
+    facts = [
+        ("Data", [f"split {dataset.split} of {dataset.root.resolve().name}"]),
+        ("Videos", [f"{shown} of {len(dataset.videos)}, {order}"]),
+        ("Files", [f"{each.name}: {each.path.name}, {len(each.results)} results" for each in methods]),
+        ("Notes", [f"{each.name}: {note}" for each in methods for note in each.notes]),
+        ("Drawn", [drawn]),
+    ]
+    return [(name, lines) for name, lines in facts if lines]
+
+
+# Words
+
+
+def _tell(methods: Sequence[Method], say: Say) -> None:
+    for method in methods:
+        for note in method.notes:
+            say(f"{method.name}: {note}")
+
+
+def _tell_silent(methods: Sequence[Method], threshold: float, say: Say) -> None:
+    for method in methods:
+        best: Any = max((result["score"] for result in method.results), default=None)
+        if best is None or best < threshold:
+            found = "it has no result" if best is None else f"its best score is {best:.3g}"
+            say(f"{method.name}: nothing to draw at --threshold {threshold:g}: {found}")

@@ -1,0 +1,477 @@
+"""`python -m harness compare`: identities, choice of frames, strips, videos, page and tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.made_methods import FAULTS, write_methods
+from harness.command_line import harness_command
+from harness.compare.disagreement import disagreements, most_disputed
+from harness.compare.identities import COLOURS, Shown, identified, look_of
+from harness.compare.methods import GROUND_TRUTH, load_videos
+from harness.compare.scenes import Scenes
+from harness.compare.scores import METRICS
+from harness.compare.tracks import DrawnTrack, method_tracks
+from harness.config import SyntheticConfig
+from harness.data.synthetic import write_dataset
+from harness.evaluation import encode_mask, evaluate
+from harness.named_files import named_files
+from harness.overlay import Look, Painter
+from harness.strip import evenly_spread
+from model.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+FOOTAGE = ROOT.parent / "shared" / "data" / "ytvis_mini"
+H, W = 12, 20
+Planes = NDArray[np.bool_]
+
+
+def box(left: int, top: int = 2, frames: int = 4, side: int = 6, speed: int = 0) -> Planes:
+    planes = np.zeros((frames, H, W), bool)
+    for frame, plane in enumerate(planes):
+        plane[top : top + side, left + speed * frame : left + speed * frame + side] = True
+    return planes
+
+
+def track(planes: Planes, score: float | None = None, category: str = "ape") -> DrawnTrack:
+    return DrawnTrack(tuple(encode_mask(plane) for plane in planes), category, score)
+
+
+def identities(rows: list[list[Shown]]) -> list[list[tuple[int, bool]]]:
+    return [[(shown.identity, shown.is_paired) for shown in row] for row in rows]
+
+
+# ------------------------------------------------------------------------------------------ identities
+
+
+def test_a_method_takes_the_identities_of_the_first_row() -> None:
+    truth = [track(box(1)), track(box(10))]
+    method = [track(box(11), 0.9), track(box(2), 0.8), track(box(5, 6), 0.7)]
+    found = identified([truth, method])
+    assert identities(found) == [[(0, True), (1, True)], [(1, True), (0, True), (2, False)]]
+    assert [shown.tag for shown in found[1]] == ["2", "1", "a×"]
+    assert [shown.words for shown in found[1]] == ["2 ape 0.90", "1 ape 0.80", "a× ape 0.70"]
+    assert found[0][0].words == "1 ape"
+    assert [shown.look.hatched for shown in found[1]] == [False, False, True]
+
+
+def test_classes_play_no_part() -> None:
+    found = identified([[track(box(1), category="ape")], [track(box(1), 0.5, "dog")]])
+    assert identities(found) == [[(0, True)], [(0, True)]]
+
+
+def test_pairs_have_the_largest_sum_not_the_first_come() -> None:
+    """The better track would take what is the only match of the other."""
+    truth = [track(box(0, side=8)), track(box(6, side=8))]
+    method = [track(box(2, side=8), 0.9), track(box(0), 0.8)]
+    assert identities(identified([truth, method]))[1] == [(1, True), (0, True)]
+
+
+def test_little_overlap_is_no_match() -> None:
+    far = identified([[track(box(0))], [track(box(5), 0.9)]])  # IoU 1 / 11
+    near = identified([[track(box(0))], [track(box(4), 0.9)]])  # IoU 1 / 5
+    assert identities(far)[1] == [(1, False)]
+    assert identities(near)[1] == [(0, True)]
+
+
+def test_what_only_methods_find_has_one_identity_too() -> None:
+    rows = [[track(box(0))], [track(box(13), 0.9)], [track(box(0), 0.9), track(box(12), 0.8)]]
+    assert identities(identified(rows)) == [[(0, True)], [(1, False)], [(0, True), (1, False)]]
+
+
+def test_a_duplicate_is_marked_and_has_its_objects_number() -> None:
+    rows = [[track(box(0, side=8))], [track(box(0, side=8), 0.5), track(box(1, side=8), 0.9)]]
+    [_, [exact, other]] = identified(rows)
+    assert (exact.identity, exact.tag, exact.look.hatched) == (0, "1", False)
+    assert (other.identity, other.words, other.look.hatched) == (0, "1× ape 0.90", True)
+    assert other.look.colour == exact.look.colour
+
+
+def test_a_switching_track_keeps_one_identity() -> None:
+    left, right = box(1, frames=6), box(12, frames=6)
+    switching = np.concatenate([left[:4], right[4:]])
+    [_, [shown]] = identified([[track(left), track(right)], [track(switching, 0.9)]])
+    assert shown.identity == 0
+
+
+@given(st.integers(1, 12), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_identities_do_not_depend_on_the_order_of_a_file(count: int, random: Any) -> None:
+    rng = np.random.default_rng(count)
+    planes = [box(int(rng.integers(0, 14)), int(rng.integers(0, 6)), side=5) for _ in range(count)]
+    truth = [track(box(0)), track(box(7)), track(box(14))]
+    tracks = [track(each, 0.5) for each in planes]
+    shuffled = random.sample(range(count), count)
+    plain = identified([truth, tracks])[1]
+    mixed = identified([truth, [tracks[place] for place in shuffled]])[1]
+    assert sum(shown.is_paired for shown in plain) == sum(shown.is_paired for shown in mixed)
+    for row in (plain, mixed):
+        matched = [shown.identity for shown in row if shown.is_paired]
+        assert len(set(matched)) == len(matched)
+
+
+def test_colours_come_back_with_other_tags() -> None:
+    assert look_of(0, True) == Look((0, 114, 178))
+    assert look_of(len(COLOURS), True) == look_of(0, True)
+    rows = identified([[], [track(box(0, side=3), 0.5)] * 28])
+    assert [shown.tag for shown in rows[1]][24:] == ["y×", "z×", "aa×", "ab×"]
+
+
+# ---------------------------------------------------------------------------------------- disagreement
+
+
+def test_disagreement_of_frames() -> None:
+    truth = [track(box(0, frames=3)), track(box(10, frames=3))]
+    planes = box(0, frames=3)
+    planes[1, :, 3:] = False  # half of one of two objects
+    planes[2] = False
+    method = [track(planes, 0.9), track(box(10, frames=3), 0.8)]
+    found = disagreements(identified([truth, method]), 3, (H, W))
+    assert found == pytest.approx([0, 0.25, 0.5])
+
+
+def test_exchanged_identities_disagree_where_masks_agree() -> None:
+    one, other = box(0, frames=6), box(10, frames=6)
+    exchanged = [np.concatenate([a[:4], b[4:]]) for a, b in ((one, other), (other, one))]
+    rows = identified([[track(one), track(other)], [track(each, 0.9) for each in exchanged]])
+    assert disagreements(rows, 6, (H, W)).tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_nothing_on_both_sides_agrees() -> None:
+    assert disagreements(identified([[], []]), 2, (H, W)).tolist() == [0, 0]
+    assert disagreements([[]], 2, (H, W)).tolist() == [0, 0]
+
+
+@given(st.lists(st.floats(0, 1), max_size=40), st.integers(1, 12))
+@settings(deadline=None)
+def test_chosen_frames_cover_the_video(values: list[float], count: int) -> None:
+    chosen = most_disputed(np.array(values), count)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(count, len(values))
+    for part, frame in enumerate(chosen):
+        start, stop = (len(values) * at // len(chosen) for at in (part, part + 1))
+        assert start <= frame < stop
+        assert values[frame] == max(values[start:stop])
+    spread = evenly_spread(len(values), count)
+    assert len(set(spread)) == len(chosen)
+    assert all(0 <= frame < len(values) for frame in spread)
+
+
+# -------------------------------------------------------------------------------------------- pictures
+
+
+def test_results_with_the_same_masks_are_one_track_of_the_best_class() -> None:
+    one, other = [encode_mask(box(1)[0])], [encode_mask(box(9)[0])]
+    results = [
+        {"category_id": category, "score": score, "segmentations": masks}
+        for category, score, masks in ((1, 0.4, one), (2, 0.6, one), (1, 0.5, other), (2, 0.2, other))
+    ]
+    names = {1: "ape", 2: "dog"}
+    found = method_tracks(results, names, 0.3, 10)
+    assert [(each.category, each.score) for each in found] == [("dog", 0.6), ("ape", 0.5)]
+    assert len(method_tracks(results, names, 0.55, 10)) == 1
+    assert len(method_tracks(results, names, 0.0, 1)) == 1
+
+
+def test_hatched_masks_differ_without_colours() -> None:
+    painter, mask = Painter(300, 300), np.zeros((300, 300), bool)
+    mask[50:200, 50:200] = True
+    grey = np.full((300, 300, 3), 90, np.uint8)
+    plain, hatched = grey.copy(), grey.copy()
+    painter.paint(plain, mask, 0, "", Look((0, 114, 178)))
+    painter.paint(hatched, mask, 0, "", Look((0, 114, 178), hatched=True))
+    inside = (slice(60, 190), slice(60, 190))
+    assert np.ptp(plain[inside].mean(-1)) == 0
+    assert 0.4 < (hatched[inside] == 90).all(-1).mean() < 0.6
+    assert (hatched[50, 50:200] == 255).all(-1).any()
+    assert (plain[~mask] == 90).all()
+    assert (hatched[~mask] == 90).all()
+
+
+def test_tags_stand_beside_what_is_kept() -> None:
+    painter, mask = Painter(300, 300), np.zeros((300, 300), bool)
+    mask[100:200, 100:200] = True
+    picture = np.full((300, 300, 3), 90, np.uint8)
+    label = painter.paint(picture, mask, 0, "1", Look((0, 114, 178)))
+    assert label is not None
+    written = painter.write(picture, [label], 30, kept=mask)
+    assert (written[mask] == picture[mask]).all()
+    assert (written != picture).any()
+
+
+def test_names_and_files() -> None:
+    assert named_files(["a=x.json", "b=y=z.json"]) == {"a": Path("x.json"), "b": Path("y=z.json")}
+    for wrong in ("x.json", "=x.json", "a=", "ground truth=x", "a\nb=x"):
+        with pytest.raises(InputError):
+            named_files([wrong], GROUND_TRUTH)
+    with pytest.raises(InputError, match="is there twice"):
+        named_files(["a=x", " a=y"])
+
+
+# ----------------------------------------------------------------------------------------- the command
+
+
+DATA = SyntheticConfig(
+    train_videos=1, valid_videos=4, length=9, height=48, width=64, min_size=12, max_size=20
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "made"
+    write_dataset(DATA, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def truth(data: Path) -> dict[str, Any]:
+    return dict(json.loads((data / "valid.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def methods(truth: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    files = write_methods(tmp_path_factory.mktemp("methods"), truth)
+    return [f"{name}={path}" for name, path in files.items()]
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", "compare", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def compared(data: Path, methods: list[str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    pytest.importorskip("av")
+    out = tmp_path_factory.mktemp("out") / "compared"
+    done = command("--data", data, *methods, "--out", out, "--frames", "4", "--count", "3")
+    assert done.returncode == 0, done.stderr
+    return done, out
+
+
+def test_everything_is_written(compared: Any, truth: dict[str, Any]) -> None:
+    done, out = compared
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("frames", "index.html", "scores.csv", "scores.tex", "situations.tex", "strips", "videos")
+    ]
+    stems = {path.stem for path in (out / "strips").iterdir()}
+    assert len(stems) == 3
+    assert stems == {path.stem for path in (out / "videos").iterdir()}
+    assert {path.suffix for path in (out / "strips").iterdir()} == {".pdf", ".png"}
+    assert {path.name for path in (out / "frames").iterdir()} == stems
+    assert all(len(list(folder.iterdir())) == 9 for folder in (out / "frames").iterdir())
+    assert f"written: {out / 'index.html'}" in done.stdout
+    assert "no standard deviation" in done.stdout
+
+
+def test_strips_and_videos_can_be_read(compared: Any) -> None:
+    import av
+
+    _, out = compared
+    for path in (out / "strips").glob("*.png"):
+        assert Image.open(path).size[0] == 2040  # the width of a page at 300 dpi
+    for path in (out / "videos").iterdir():
+        with av.open(str(path)) as container:
+            assert len(list(container.decode(video=0))) == 9
+
+
+def test_scores_are_the_evaluators(compared: Any, truth: dict[str, Any], methods: list[str]) -> None:
+    with (compared[1] / "scores.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    for method in methods:
+        name, path = method.split("=")
+        expected = evaluate(truth, path)
+        for metric in METRICS:
+            [line] = [each for each in lines if (each["method"], each["metric"]) == (name, metric)]
+            assert float(line["value"]) == pytest.approx(100 * expected[metric])
+            assert (line["split"], line["videos"], line["unit"]) == ("valid", "4", "percent")
+    assert {line["metric"] for line in lines} > {"AP_speed_low", "AP_blur_high"}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_tables_compile(compared: Any, tmp_path: Path) -> None:
+    for name in ("scores.tex", "situations.tex"):
+        source = compared[1] / name
+        done = subprocess.run(
+            [
+                "pdflatex",
+                "-interaction=nonstopmode",
+                "-halt-on-error",
+                f"-output-directory={tmp_path}",
+                source,
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert "Overfull" not in done.stdout
+
+
+def test_equal_inputs_give_equal_files(data: Path, methods: list[str], tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        harness_quietly("--data", data, *methods, "--out", tmp_path / name, "--no-video", "--count", "1")
+    for path in sorted((tmp_path / "one").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes(), (
+            path
+        )
+
+
+def harness_quietly(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        harness_command(["compare", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+def test_the_largest_disagreement_comes_first(data: Path, methods: list[str], tmp_path: Path) -> None:
+    from harness.compare.methods import read_methods
+
+    dataset = load_videos(data, None)
+    read = read_methods(named_files(methods), dataset.ground_truth())
+    scenes = [Scenes(dataset, read, 0.3, 10).of(video) for video in dataset.videos]
+    largest = max(scenes, key=lambda scene: float(scene.disagreement.mean()))
+    harness_quietly("--data", data, *methods, "--out", tmp_path / "o", "--no-video", "--count", "1")
+    assert [path.name for path in (tmp_path / "o" / "frames").iterdir()] == [largest.stem]
+
+
+def test_videos_and_frames_by_name(data: Path, methods: list[str], tmp_path: Path) -> None:
+    names = sorted(video.name for video in load_videos(data, None).videos)
+    asked = ("--videos", f"{names[2]},{names[0]}", "--frames", "0,8")
+    harness_quietly("--data", data, *methods, "--out", tmp_path / "a", "--no-video", *asked)
+    assert sorted(path.name for path in (tmp_path / "a" / "frames").iterdir()) == [names[0], names[2]]
+    harness_quietly(
+        "--data", data, *methods, "--out", tmp_path / "b", "--no-video", "--by", "name", "--count", "2"
+    )
+    assert sorted(path.name for path in (tmp_path / "b" / "frames").iterdir()) == names[:2]
+
+
+def test_without_annotations_there_are_pictures_only(
+    data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "data"
+    shutil.copytree(data, bare)
+    content = json.loads((bare / "valid.json").read_text())
+    (bare / "valid.json").write_text(json.dumps({**content, "annotations": None}))
+    shared = ("--data", bare, *methods, "--out", tmp_path / "o")
+    assert harness_quietly(*shared, "--no-video", "--count", "1") == 0
+    said = capsys.readouterr().out
+    assert "no annotations: pictures only, no scores" in said
+    assert not (tmp_path / "o" / "scores.csv").exists()
+    page = (tmp_path / "o" / "index.html").read_text()
+    assert "nothing can be scored" in page
+    assert "ground truth" not in page
+    assert harness_quietly(*shared, "--score-only", "--force") == 2
+    assert "no annotations to score against" in capsys.readouterr().err
+
+
+def test_scores_alone_need_no_frames(
+    data: Path, truth: dict[str, Any], methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "valid.json").write_text(json.dumps(truth))
+    out = tmp_path / "o"
+    assert harness_quietly("--data", tmp_path / "valid.json", *methods, "--out", out, "--score-only") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["scores.csv", "scores.tex"]
+    assert "near" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--by", "size"], "error: --by size: allowed: disagreement, name"),
+        (["--frames", "x"], "error: --frames 'x': allowed: how many, such as 8, or which"),
+        (["--threshold", "nan"], "error: --threshold nan: allowed: a number"),
+        (["--frames", "0"], "error: --frames 0: allowed: from 1"),
+        (["--frames", "3,4"], "error: --frames: numbers of frames; allowed: with --videos NAME"),
+        (["--videos", "atlantis"], "error: --videos 'atlantis': no such video; allowed: "),
+        (["--videos", "x", "--count", "3"], "error: --videos and --count: allowed: one of them"),
+        (["--split", "test"], "no annotations of split 'test'"),
+        (["also=missing.json"], "error: missing.json: cannot be read"),
+        (["unnamed.json"], "error: 'unnamed.json': allowed: NAME=FILE"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    data: Path,
+    methods: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    assert harness_quietly("--data", data, methods[0], *arguments, "--out", tmp_path / "o", "--no-video") == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_foreign_folder_is_left_alone(
+    data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder in ("frames", "strips", "videos"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.mp4").write_text("mine")
+    asked = ("--data", data, *methods, "--out", tmp_path, "--no-video", "--count", "1")
+    assert harness_quietly(*asked) == 2
+    assert "not empty; choose another folder, or --force" in capsys.readouterr().err
+    assert harness_quietly(*asked, "--force") == 0
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert len(list(tmp_path.glob("*/mine.mp4"))) == 3
+    assert (tmp_path / "index.html").exists()
+
+
+def test_methods_without_tracks_to_draw_are_named(
+    data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none.json").write_text("[]")
+    asked = ("--out", tmp_path / "o", "--no-video", "--count", "1", "--threshold", "2")
+    assert harness_quietly("--data", data, methods[0], f"none={tmp_path / 'none.json'}", *asked) == 0
+    error = capsys.readouterr().err
+    assert "none: nothing to draw at --threshold 2: it has no result" in error
+    assert "near: nothing to draw at --threshold 2: its best score is 0." in error
+
+
+def test_the_documented_commands_run(data: Path, methods: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    text = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```\n(.*?)```", text, flags=re.S)
+    files = [method.split("=")[1] for method in methods]
+    named = {"DIR": str(data), "compared": str(tmp_path / "compared"), "scores": str(tmp_path / "scores")}
+    named |= {"ours=results.json": f"ours={files[0]}", "vistr=other.json": f"vistr={files[1]}"}
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert len(commands) == 2
+    for program, module, harness, name, *arguments in commands:
+        assert (program, module, harness, name) == (".venv/bin/python", "-m", "harness", "compare")
+        assert harness_quietly(*(named.get(word, word) for word in arguments)) == 0
+    assert (tmp_path / "compared" / "index.html").exists()
+    assert (tmp_path / "scores" / "scores.csv").exists()
+
+
+@pytest.mark.skipif(not FOOTAGE.is_dir(), reason="no real footage here")
+def test_real_footage(tmp_path: Path) -> None:
+    truth = json.loads((FOOTAGE / "valid.json").read_text())
+    methods = [f"{name}={path}" for name, path in write_methods(tmp_path, truth).items()]
+    asked = ("--out", tmp_path / "o", "--no-video", "--count", "1", "--frames", "3")
+    assert harness_quietly("--data", FOOTAGE, *methods, *asked) == 0
+    with (tmp_path / "o" / "scores.csv").open(newline="") as file:
+        ap = {line["method"]: float(line["value"]) for line in csv.DictReader(file) if line["metric"] == "AP"}
+    assert set(ap) == set(FAULTS)
+    assert ap["near"] == max(ap.values())
