@@ -280,7 +280,7 @@ def test_without_pyav_the_film_is_skipped_or_refused(
         (["--data", "DATA", "--video", "nobody"], "--video: 'nobody': no such video; allowed: valid_00000"),
         (["--data", "DATA", "--split", "test", "--video", "1"], "no annotations of split 'test'"),
         (["IMAGES", "--frames", "0"], "--frames: 0: allowed: 1 or more"),
-        (["IMAGES", "--frames", "a"], "--frames: 'a': allowed: numbers with commas"),
+        (["IMAGES", "--frames", "a"], "--frames: 'a': allowed: how many, such as 8, or which"),
         (["IMAGES", "--frames", "0,3"], "--frames: 3: allowed: 0 to 2"),
         (["IMAGES", "--tokens", "2"], "--tokens: 2: allowed: 0 to 1"),
         (["IMAGES", "--tokens", "0", "--best"], "--best: beside --tokens"),

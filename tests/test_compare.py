@@ -396,9 +396,9 @@ def test_scores_alone_need_no_frames(
     ("arguments", "says"),
     [
         (["--by", "size"], "error: --by size: allowed: disagreement, name"),
-        (["--frames", "x"], "error: --frames 'x': allowed: how many, such as 8, or which"),
+        (["--frames", "x"], "error: --frames: 'x': allowed: how many, such as 8, or which"),
         (["--threshold", "nan"], "error: --threshold nan: allowed: a number"),
-        (["--frames", "0"], "error: --frames 0: allowed: from 1"),
+        (["--frames", "0"], "error: --frames: 0: allowed: 1 or more"),
         (["--frames", "3,4"], "error: --frames: numbers of frames; allowed: with --videos NAME"),
         (["--videos", "atlantis"], "error: --videos 'atlantis': no such video; allowed: "),
         (["--videos", "x", "--count", "3"], "error: --videos and --count: allowed: one of them"),

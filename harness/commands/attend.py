@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,15 +11,14 @@ import typer
 from pydantic import ValidationError
 
 from harness.commands.interruption import InterruptedRunError
+from harness.commands.numbers import how_many_or_which, which
+from harness.commands.progress import Progress
 from harness.config import InferenceConfig
 from model.config import first_problem
 from model.errors import InputError
 
 if TYPE_CHECKING:
     from harness.attend.run import Attended
-
-EVERY_S = 5.0
-"""Between two lines that say how far it is"""
 
 Source = Annotated[Path | None, typer.Argument(help="A video file, or a folder of images; else --data.")]
 Weights = Annotated[Path, typer.Option(help="The weights of a model: a training's, or published ones.")]
@@ -72,10 +70,6 @@ def attend(
         inference = InferenceConfig(window=window, short_side=short_side)
     except ValidationError as error:
         raise InputError(f"--{first_problem(error, InferenceConfig).replace('_', '-', 1)}") from None
-    numbers = _numbers("--frames", frames)
-    wanted: int | tuple[int, ...] = numbers if "," in frames else numbers[0]
-    if wanted == 0:
-        raise InputError("--frames: 0: allowed: 1 or more, or frame numbers such as 0,4,9")
     name = video if video is not None else source.resolve().stem if source is not None else ""
 
     from harness.attend.run import Request, attend  # late: torch takes seconds to import
@@ -89,10 +83,10 @@ def attend(
         split=split,
         video=video,
         inference=inference,
-        frames=wanted,
+        frames=how_many_or_which("--frames", frames),
         layer=layer,
         head=head,
-        tokens=None if tokens is None else _numbers("--tokens", tokens),
+        tokens=None if tokens is None else which("--tokens", tokens),
         best=best,
         score=score,
         film=mp4,
@@ -100,7 +94,7 @@ def attend(
         force=force,
     )
     try:
-        done = attend(request, _Progress())
+        done = attend(request, Progress("looked at"))
     except NoMemoryError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -111,13 +105,6 @@ def attend(
     print(*_table(done), sep="\n")
     print()
     print(*(f"written: {file}" for file in done.files), sep="\n")
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.removesuffix(",").split(",")]
-    if not all(re.fullmatch(r"\d{1,9}", part) for part in parts):
-        raise InputError(f"{option}: {text!r}: allowed: numbers with commas between them, such as 0,4,9")
-    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def _table(done: Attended) -> list[str]:
@@ -141,15 +128,3 @@ def _table(done: Attended) -> list[str]:
                 f"{layer:5d}  tokens are {apart:.2f} apart (0: all look alike, 1: at no common cell)"
             )
     return lines
-
-
-class _Progress:
-    """Says now and then on standard error how many frames were looked at."""
-
-    def __init__(self) -> None:
-        self._said = time.monotonic()
-
-    def __call__(self, done: int, of: int | None) -> None:
-        if time.monotonic() - self._said >= EVERY_S:
-            self._said = time.monotonic()
-            print(f"{done} frames{f' of {of}' if of else ''} looked at", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.interruption import InterruptedRunError
+from harness.commands.numbers import how_many_or_which
 from model.errors import InputError
 
 Methods = Annotated[list[str], typer.Argument(help="NAME=FILE: a method and its YouTube-VIS result file.")]
@@ -66,7 +67,7 @@ def compare(
         out=out,
         videos=names,
         count=count or 20,
-        frames=_frames(frames),
+        frames=how_many_or_which("--frames", frames),
         by="name" if by == "name" else "disagreement",
         threshold=threshold,
         most=tracks,
@@ -84,19 +85,6 @@ def compare(
     else:
         print(*done.table.texts(), done.table.caption, sep="\n\n")
     print(*(f"written: {file}" for file in done.files), sep="\n")
-
-
-def _frames(text: str) -> int | tuple[int, ...]:
-    """``8`` is how many, ``3,7,9`` are which."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
-        raise InputError(f"--frames {text!r}: allowed: how many, such as 8, or which, such as 3,7,9")
-    numbers = [int(part) for part in parts]
-    if "," not in text:
-        if numbers[0] < 1:
-            raise InputError(f"--frames {text}: allowed: from 1")
-        return numbers[0]
-    return tuple(dict.fromkeys(numbers))
 
 
 def _say(line: str) -> None:

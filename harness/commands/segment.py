@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +11,10 @@ import typer
 from pydantic import ValidationError
 
 from harness.commands.interruption import InterruptedRunError
+from harness.commands.progress import Progress
 from harness.config import InferenceConfig
 from model.config import first_problem
 from model.errors import InputError
-
-EVERY_S = 5.0
-"""Between two lines that say how far it is"""
 
 OPTIONS = {"short_side": "short-side", "score_threshold": "score"}
 """Settings whose options have another name"""
@@ -71,14 +68,14 @@ def segment(
 
     request = Request(source, weights, folder, inference, device, overlay, overlay_score, categories, force)
     before = signal.signal(signal.SIGTERM, _interrupt)
-    progress = _Progress()
+    progress = Progress("final")
     try:
         done = segment(request, progress)
     except NoMemoryError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        raise InterruptedRunError(f"{folder} holds the {progress.final} frames that were final") from None
+        raise InterruptedRunError(f"{folder} holds the {progress.done} frames that were final") from None
     finally:
         signal.signal(signal.SIGTERM, before)
     print(f"{done.frames} frames, {done.tracks} tracks, {done.results} results")
@@ -87,17 +84,3 @@ def segment(
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-class _Progress:
-    """Says now and then on standard error how many frames are final."""
-
-    def __init__(self) -> None:
-        self.final = 0
-        self._said = time.monotonic()
-
-    def __call__(self, final: int, of: int | None) -> None:
-        self.final = final
-        if time.monotonic() - self._said >= EVERY_S:
-            self._said = time.monotonic()
-            print(f"{final} frames{f' of {of}' if of else ''} final", file=sys.stderr)
