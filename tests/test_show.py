@@ -215,6 +215,35 @@ def test_the_share_of_waiting_where_it_was_measured(
     assert "waiting_share" not in told(capsys, other.key, *results)[1]
 
 
+def test_scores_by_situation_and_by_error_of_the_cells_that_have_them(
+    planned: Road, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [trial, other] = planned.plan().trials[:2]
+    for each in (trial, other):
+        finish(planned, each.key, [cell.key for cell in each.cells])
+    cell, plain = (each.key for each in trial.cells)
+    folder = planned.results / "trials" / trial.key / "cells" / cell
+    situations = {"AP_speed_low": 61.25, "AP_speed_mid": None, "AP_blur_high": 7.5}
+    (folder / "situations.json").write_text(json.dumps(situations))
+    (folder / "errors.json").write_text(json.dumps({"dAP_missed": 3.125, "dAP_both": 0.0}))
+
+    found = {each["cell"]: each for each in record_of(capsys, planned, trial.key)["cells"]}
+    assert found[cell]["by_situation"] == situations
+    assert found[cell]["by_error"] == {"dAP_missed": 3.125, "dAP_both": 0.0}
+    assert (found[plain]["by_situation"], found[plain]["by_error"]) == ({}, {})
+
+    lines = told(capsys, trial.key, "--results", str(planned.results))[1].splitlines()
+    at = lines.index(next(line for line in lines if line.startswith(f"AP of {cell}")))
+    assert lines[at].split()[3:] == ["low", "third", "mid", "third", "high", "third"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[at + 2 :] if line.strip()}
+    assert (rows["speed"], rows["blur"], rows["absence"]) == (["61.25"], ["7.5"], [])
+    assert (rows["missed"], rows["both"], rows["duplicate"]) == (["3.125"], ["0"], [])
+    assert f"errors of {plain}" not in "\n".join(lines)
+    out = told(capsys, other.key, "--results", str(planned.results))[1]
+    assert "third" not in out
+    assert "points of AP50" not in out
+
+
 def commands_of(record: dict[str, Any]) -> tuple[list[str], list[str]]:
     return record["repeat"]["commands"], record["repeat"]["warnings"]
 

@@ -17,6 +17,7 @@ from harness.engine.runners import FOLDER as RUNNERS
 from harness.engine.runners import Observer
 from harness.engine.states import CellStates, State
 from harness.engine.trial_files import RECORDS
+from harness.metrics import ERROR_METRICS, SITUATION_METRICS
 from harness.record_file import read_record
 from harness.show.find import Found
 from harness.show.repeat import repeat
@@ -161,6 +162,8 @@ def _cell(key: str, found: Found, folder: Path, states: dict[str, list[State]], 
         "state": state,
         "error": None if state == "done" else row.get("error"),
         **{name: whole.get(name) for name in METRIC_COLUMNS},
+        "by_situation": {name: whole[name] for name in SITUATION_METRICS if name in whole},
+        "by_error": {name: whole[name] for name in ERROR_METRICS if name in whole},
         "conditions": conditions,
     }
 

@@ -9,6 +9,7 @@ import yaml
 from rich.console import Console
 from tabulate import tabulate
 
+from harness.metrics import ERROR_KINDS, LEVELS, SITUATIONS
 from harness.show.record import CONDITIONS
 from harness.store import METRIC_COLUMNS
 
@@ -32,6 +33,8 @@ def print_trial(record: Json, console: Console) -> None:
     if record["cells"]:
         say.head("Results")
         say.table(*_cell_table(record["cells"]))
+        for cell in record["cells"]:
+            _scores(cell, say)
     say.head("Provenance")
     _provenance(record, say)
     say.head("Cost")
@@ -146,9 +149,29 @@ def _cell_table(cells: list[Json]) -> tuple[list[list[Any]], list[str]]:
     shown = [name for name in METRIC_COLUMNS if any(cell[name] is not None for cell in cells)]
     rows = []
     for cell in cells:
-        numbers = [None if cell[name] is None else f"{cell[name]:.4g}" for name in shown]
+        numbers = [_number(cell[name]) for name in shown]
         rows.append([cell["cell"], *(cell["varied"].get(key) for key in varied), cell["state"], *numbers])
     return rows, ["cell", *varied, "state", *shown]
+
+
+def _scores(cell: Json, say: Sections) -> None:
+    """AP by situation, and what each kind of error costs, of a cell that measured them."""
+    by_situation, by_error = cell["by_situation"], cell["by_error"]
+    if by_situation:
+        rows = [
+            [situation, *(_number(by_situation.get(f"AP_{situation}_{level}")) for level in LEVELS)]
+            for situation in SITUATIONS
+        ]
+        say.line("")
+        say.table(rows, [f"AP of {cell['cell']}", *(f"{level} third" for level in LEVELS)])
+    if by_error:
+        say.line("")
+        rows = [[kind, _number(by_error.get(f"dAP_{kind}"))] for kind in ERROR_KINDS]
+        say.table(rows, [f"errors of {cell['cell']}", "points of AP50"])
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4g}"
 
 
 def _provenance(record: Json, say: Sections) -> None:
