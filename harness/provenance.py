@@ -298,14 +298,32 @@ def hardware(device: str) -> str:
     return f"{host['cpu']}, {host['cpu_count']} cores"
 
 
-def cpu_name() -> str:
-    """Model name of the processor, as the operating system tells it."""
-    info = Path("/proc/cpuinfo")
+VECTORS = (
+    ("amx_bf16", "AMX"),
+    ("avx512_bf16", "AVX-512 with bf16"),
+    ("avx512f", "AVX-512"),
+    ("avx2", "AVX2"),
+)
+"""What a processor computes floats with, widest first: flags of the operating system, and their names. The
+width decides how sums are rounded, and so where a training ends; virtual machines tell it and no model."""
+
+
+def cpu_name(info: Path = Path("/proc/cpuinfo")) -> str:
+    """Model of the processor and its vectors as the operating system tells them: ``AMD EPYC 7R13, AVX2``.
+
+    A name without a number, as virtual machines have, gets family and model.
+    """
+    told: dict[str, str] = {}
     if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+        first = info.read_text(encoding="utf-8").partition("\n\n")[0]
+        pairs = (line.partition(":") for line in first.splitlines())
+        told = {key.strip(): value.strip() for key, _, value in pairs}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    if not re.search(r"\d", name) and {"cpu family", "model"} <= told.keys():
+        name += f" (family {told['cpu family']} model {told['model']})"
+    flags = told.get("flags", "").split()
+    vectors = next((words for flag, words in VECTORS if flag in flags), None)
+    return name if vectors is None else f"{name}, {vectors}"
 
 
 def seconds_between(earlier: str, later: str) -> float:

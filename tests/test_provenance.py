@@ -187,6 +187,45 @@ def test_machine_names_every_package_a_number_depends_on() -> None:
     assert provenance.hardware("cpu") == f"{host['cpu']}, {host['cpu_count']} cores"
 
 
+INTEL = "model name\t: Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz"
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ((INTEL, "flags\t\t: fpu sse avx avx2 avx512f"), f"{INTEL.split(': ')[1]}, AVX-512"),
+        ((INTEL, "flags\t\t: avx avx2 avx512f avx512_bf16 amx_bf16"), f"{INTEL.split(': ')[1]}, AMX"),
+        (
+            ("cpu family\t: 25", "model\t\t: 1", "model name\t: AMD EPYC", "flags\t\t: avx avx2"),
+            "AMD EPYC (family 25 model 1), AVX2",
+        ),
+        (
+            (
+                "cpu family\t: 25",
+                "model\t\t: 17",
+                "model name\t: AMD EPYC",
+                "flags\t: avx2 avx512f avx512_bf16",
+            ),
+            "AMD EPYC (family 25 model 17), AVX-512 with bf16",
+        ),
+        (("model name\t: Old CPU 1", "flags\t\t: sse"), "Old CPU 1"),
+    ],
+)
+def test_processors_that_round_differently_have_different_names(
+    lines: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
+    info = tmp_path / "cpuinfo"
+    one = "\n".join(("processor\t: 0", *lines))
+    info.write_text(f"{one}\n\n{one.replace(': 0', ': 1', 1)}\n")
+    assert provenance.cpu_name(info) == name
+
+
+def test_a_processor_that_says_nothing_still_has_a_name(tmp_path: Path) -> None:
+    assert provenance.cpu_name(tmp_path / "none")
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd\n\n")
+    assert provenance.cpu_name(tmp_path / "arm") == provenance.cpu_name(tmp_path / "none")
+
+
 def test_git_state_outside_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "PROJECT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
