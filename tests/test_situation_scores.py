@@ -180,12 +180,15 @@ values = st.lists(st.none() | st.floats(0, 9).map(lambda v: round(v, 1)), max_si
 @given(values)
 def test_equal_tags_are_never_split_and_order_is_kept(tags: list[float | None]) -> None:
     group = split_tracks("speed", tags)
-    told = sorted((v, level) for v, level in zip(tags, group.levels, strict=True) if v is not None)
+    told = sorted((v, level) for v, level in zip(tags, group.levels, strict=True) if level is not None)
     assert [level for _, level in told] == sorted(level for _, level in told)  # type: ignore[type-var]
     assert len(dict(told)) == len(set(told))
-    assert sum(group.counts) + group.undefined == len(tags)
-    assert all((v is None) == (level is None) for v, level in zip(tags, group.levels, strict=True))
-    if group.borders is not None:
+    assert group.undefined == tags.count(None)
+    if group.borders is None:
+        assert set(group.levels) <= {None}
+    else:
+        assert sum(group.counts) + group.undefined == len(tags)
+        assert all((v is None) == (level is None) for v, level in zip(tags, group.levels, strict=True))
         assert set(group.borders) <= set(tags)
 
 
@@ -214,7 +217,8 @@ def test_a_shared_lowest_value_is_low_and_the_rest_is_cut_at_its_median() -> Non
 def test_what_does_not_differ_is_not_cut(tags: list[float | None]) -> None:
     group = split_tracks("absence", tags)
     assert group.borders is None
-    assert group.counts[1:] == (0, 0)
+    assert group.counts == (0, 0, 0)
+    assert group.undefined == tags.count(None)
 
 
 def tagged(truth: Json, rng: np.random.Generator) -> list[TrackTags]:
@@ -248,6 +252,18 @@ def test_too_few_tracks_have_no_score() -> None:
     assert small
     assert all(scores[f"AP_{name}_{level}"] is None for name in small for level in LEVELS)
     assert set(intervals.values()) == {None}, "5 videos"
+
+
+def test_tracks_of_one_tag_are_no_third() -> None:
+    truth, results = random_vis(3, videos=30, categories=2, size=(24, 30), preds_per_video=8)
+    tags = [track._replace(absence=0.0) for track in tagged(truth, np.random.default_rng(0))]
+    assert len(tags) > 3 * FEWEST_TRACKS
+    found, videos = outcomes(truth, results)
+    groups = terciles_of(tags)
+    scores, intervals = tercile_scores(found, tags, groups), score_intervals(found, tags, groups, videos, 50)
+    assert [scores[f"AP_absence_{level}"] for level in LEVELS] == [None] * 3
+    assert {value for key, value in intervals.items() if "absence" in key} == {None}
+    assert scores["AP_speed_low"] is not None
 
 
 # Intervals

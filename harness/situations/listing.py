@@ -68,10 +68,10 @@ def text(found: Listing) -> str:
 def _groups_table(groups: dict[str, Terciles]) -> str:
     rows = []
     for name, group in groups.items():
-        counts = [str(count) for count in group.counts]
         if group.borders is None:
-            cells = [f"all ({counts[0]})" if group.counts[0] else NONE, NONE, NONE]
+            cells = [NONE] * len(LEVELS)
         else:
+            counts = group.counts
             first, second = (f"{border:.3g}" for border in group.borders)
             low = f"= {first}" if group.lowest_tied else f"<= {first}"
             cells = [f"{low} ({counts[0]})", f"<= {second} ({counts[1]})", f"> {second} ({counts[2]})"]

@@ -15,26 +15,26 @@ FEWEST_TRACKS = 10
 
 
 class Terciles(NamedTuple):
-    """Three groups by one tag: ``low`` up to ``borders[0]``, ``mid`` up to ``borders[1]``, ``high`` above."""
+    """Three groups by one tag: ``low`` up to ``borders[0]``, ``mid`` up to ``borders[1]``, ``high`` above.
+
+    Where all defined tags are equal there are no groups: no borders, and no track has a level.
+    """
 
     situation: str
     borders: tuple[float, float] | None
-    """Both are the tag of a track; None where all defined tags are equal, or there are none"""
+    """Both are the tag of a track; None where there are no groups"""
     lowest_tied: bool
     """Whether ``low`` is the tracks that share the lowest value, being more than a third"""
     levels: tuple[int | None, ...]
-    """Of each track the place in :data:`LEVELS`; None where the tag is not defined"""
+    """Of each track the place in :data:`LEVELS`; None where the tag is not defined, or there are no groups"""
+    undefined: int
+    """Tracks without this tag"""
 
     @property
     def counts(self) -> tuple[int, int, int]:
         """Tracks that are low, mid and high."""
         low, mid, high = (self.levels.count(level) for level in range(len(LEVELS)))
         return low, mid, high
-
-    @property
-    def undefined(self) -> int:
-        """Tracks without this tag."""
-        return self.levels.count(None)
 
 
 def split_tracks(situation: str, values: Sequence[float | None]) -> Terciles:
@@ -45,8 +45,9 @@ def split_tracks(situation: str, values: Sequence[float | None]) -> Terciles:
     another cut, but :data:`FEWEST_TRACKS` decides whether it is scored.
     """
     told = np.sort(np.array([value for value in values if value is not None], float))
+    undefined = len(values) - len(told)
     if not len(told) or told[0] == told[-1]:
-        return Terciles(situation, None, len(told) > 0, tuple(None if v is None else 0 for v in values))
+        return Terciles(situation, None, False, (None,) * len(values), undefined)
     tied = int(np.searchsorted(told, told[0], side="right"))
     lowest_tied = 3 * tied > len(told)
     if lowest_tied:
@@ -54,7 +55,7 @@ def split_tracks(situation: str, values: Sequence[float | None]) -> Terciles:
     else:
         first, second = _value_at(told, 1, 3), _value_at(told, 2, 3)
     levels = tuple(None if v is None else int(v > first) + int(v > second) for v in values)
-    return Terciles(situation, (first, second), lowest_tied, levels)
+    return Terciles(situation, (first, second), lowest_tied, levels, undefined)
 
 
 def _value_at(told: np.ndarray[tuple[int], np.dtype[np.float64]], part: int, of: int) -> float:
