@@ -1,4 +1,4 @@
-"""The best that single frames can give on videos with lost frames: perfect masks, none where nothing is seen.
+"""A mark for videos with lost frames: what perfect masks score that are empty where nothing is seen.
 
 ``python -m benchmarks.single_frames [SHARE]`` prints it for the videos that ``sweeps/withheld.yaml``
 scores.
@@ -21,7 +21,7 @@ from harness.sweep_file import load_scale, load_sweep
 SWEEP = Path(__file__).resolve().parent.parent / "sweeps" / "withheld.yaml"
 
 
-def best_of_single_frames(truth: dict[str, Any]) -> list[dict[str, Any]]:
+def masks_of_seen_frames(truth: dict[str, Any]) -> list[dict[str, Any]]:
     """Results that are the annotations, but empty in the lost frames of each video."""
     lost = {video["id"]: frozenset(video.get("lost", ())) for video in truth["videos"]}
     return [
@@ -46,7 +46,7 @@ def main(shares: list[float]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_dataset(config, Path(folder) / "videos")
             truth = json.loads((Path(folder) / "videos" / "valid.json").read_text("utf-8"))
-        found = evaluate(truth, best_of_single_frames(truth))
+        found = evaluate(truth, masks_of_seen_frames(truth))
         told = ", ".join(f"{name} {100 * found[name]:.1f}" for name in ("AP", "AP50", "AP75"))
         print(f"{share:.0%} of frames lost, perfect masks in all others: {told}")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.single_frames import best_of_single_frames
+from benchmarks.single_frames import masks_of_seen_frames
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
 from harness.evaluation import evaluate
@@ -48,7 +48,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_bound_is_perfect_where_frames_are_there_and_nothing_elsewhere(truth: dict[str, Any]) -> None:
-    results = best_of_single_frames(truth)
+    results = masks_of_seen_frames(truth)
     lost = {video["id"]: video["lost"] for video in truth["videos"]}
     assert all(len(frames) == 4 for frames in lost.values())
     for result, annotation in zip(results, truth["annotations"], strict=True):
