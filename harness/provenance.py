@@ -100,6 +100,8 @@ SCORE_CODE = {
     ),
     "errors": ("harness/result_scores.py", "harness/track_errors.py"),
 }
+ROUNDING_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+"""Variables of the environment that choose how sums are computed"""
 PACKAGES = (
     "torch",
     "numpy",
@@ -277,8 +279,9 @@ def determinism() -> str:
     }
     words = [f"{name}={'on' if switch else 'off'}" for name, switch in switches.items()]
     words.append(f"float32_matmul_precision={torch.get_float32_matmul_precision()}")
-    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    return " ".join(words if workspace is None else [*words, f"CUBLAS_WORKSPACE_CONFIG={workspace}"])
+    words.append(f"cpu_capability={torch.backends.cpu.get_cpu_capability()}")
+    words += [f"{name}={os.environ[name]}" for name in ROUNDING_VARIABLES if name in os.environ]
+    return " ".join(words)
 
 
 def device_hours(seconds: float, processes: int) -> float:

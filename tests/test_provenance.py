@@ -340,6 +340,9 @@ def test_determinism_follows_the_switches(monkeypatch: pytest.MonkeyPatch) -> No
     after = provenance.determinism()
     assert "cudnn.deterministic=on" in after
     assert after.endswith("CUBLAS_WORKSPACE_CONFIG=:4096:8")
+    assert f"cpu_capability={torch.backends.cpu.get_cpu_capability()}" in after
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert provenance.determinism().endswith(" ONEDNN_MAX_CPU_ISA=AVX2")
 
 
 def test_device_hours() -> None:

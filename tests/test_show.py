@@ -19,7 +19,7 @@ from harness.command_line import harness_command
 from harness.engine.manifest import load_manifests, manifest, only
 from harness.engine.plan import Options, make_plan
 from harness.engine.runners import RunnerId
-from harness.provenance import git_state
+from harness.provenance import cpu_name, git_state
 from harness.show.find import find_trial
 from harness.store import write_row
 from tests.small_road import ENVIRONMENT, IFC_ONLY, ROOT, STEPS, SWEEP, Road, make_road
@@ -279,6 +279,20 @@ def test_what_cannot_be_repeated_exactly_is_said(
     assert warning in line
     assert len(commands) == (1 if "git_commit" in conditions else 2)
     assert f"# warning: {line}\n" in told(capsys, trial.key, "--results", str(planned.results))[1]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "device", "warned"),
+    [("Abacus 1, AVX2", "cpu", True), (cpu_name(), "cpu", False), ("Abacus 1, AVX2", "cuda", False)],
+)
+def test_another_processor_than_this_is_said(
+    cpu: str, device: str, warned: bool, planned: Road, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = planned.plan().trials[2]
+    finish(planned, trial.key, [cell.key for cell in trial.cells], cpu=cpu, device=device)
+    _, warnings = commands_of(record_of(capsys, planned, trial.key))
+    said = f"it ran on {cpu}, here is {cpu_name()}: sums may round differently"
+    assert [warning.startswith(said) for warning in warnings] == [True] * warned
 
 
 def test_an_evaluation_at_a_later_commit_is_repeated_there(

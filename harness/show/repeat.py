@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.memory_budget import spelled
+from harness.provenance import cpu_name
 from harness.show.find import Found, Use
 
 FOLDERS = ("--results", "repeat/results", "--reports", "repeat/reports")
@@ -40,6 +41,11 @@ def repeat(found: Found, records: Iterable[Mapping[str, Any]], processes: int = 
     warnings: list[str] = []
     commits: list[str] = []
     for record in records:
+        if record.get("device") == "cpu" and record.get("cpu") not in (None, cpu_name()):
+            warnings.append(
+                f"it ran on {record['cpu']}, here is {cpu_name()}: "
+                "sums may round differently, and a training then ends elsewhere"
+            )
         commit = record.get("git_commit")
         if commit is None:
             warnings.append(
