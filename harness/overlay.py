@@ -31,6 +31,8 @@ GOLDEN = 0.618034
 SHADES = ((0.85, 0.95), (0.6, 1.0), (0.95, 0.75))
 """Saturation and value, in turn"""
 JPEG_QUALITY = 90
+IMAGES_RATE = Fraction(6)
+"""Frames per second of a film of images: those of YouTube-VIS were taken at 6"""
 USUAL_RATE = Fraction(25)
 """Of videos whose file tells no frame rate"""
 CODECS: dict[str, dict[str, str]] = {

@@ -31,7 +31,7 @@ from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
 from harness.evaluation import encode_mask, evaluate
 from harness.named_files import named_files
-from harness.overlay import Label, Look, Painter
+from harness.overlay import IMAGES_RATE, Label, Look, Painter
 from harness.strip import evenly_spread
 from model.errors import InputError
 
@@ -364,6 +364,7 @@ def test_strips_and_videos_can_be_read(compared: Any) -> None:
     for path in (out / "videos").iterdir():
         with av.open(str(path)) as container:
             assert len(list(container.decode(video=0))) == 9
+            assert container.streams.video[0].average_rate == IMAGES_RATE
 
 
 def test_scores_are_the_evaluators(compared: Any, truth: dict[str, Any], methods: list[str]) -> None:

@@ -18,6 +18,7 @@ from harness.compare import run
 from harness.compare.gallery import WIDEST, stored_size
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
+from harness.overlay import IMAGES_RATE
 from tests.test_html import Elements, chromium, find, press, until, visit, window  # noqa: F401
 
 DATA = SyntheticConfig(
@@ -157,6 +158,7 @@ def test_the_slider_and_keys_move_through_frames(browser: Any) -> None:
 
 def test_playing_goes_on_and_stops(browser: Any) -> None:
     play = find(browser, "#play")
+    assert float(play.get_attribute("data-rate")) == IMAGES_RATE
     play.click()
     until(browser, lambda: shown(browser)[1].startswith("frame 2"))
     assert (play.text, play.get_attribute("aria-pressed")) == ("Pause", "true")

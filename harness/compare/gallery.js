@@ -1,6 +1,6 @@
 "use strict";
 {
-  const SECOND = 1000, RATE = 6, LABEL = 12, COARSE = 2;
+  const SECOND = 1000, LABEL = 12, COARSE = 2;
   const byId = (id) => document.getElementById(id);
   const blocks = [...document.querySelectorAll("script.video")];
   const keys = blocks.map((block) => block.dataset.key);
@@ -186,7 +186,7 @@
 
   function play(on) {
     if (timer !== null) clearInterval(timer);
-    timer = on ? setInterval(() => go((Number(slider.value) + 1) % (Number(slider.max) + 1)), SECOND / RATE) : null;
+    timer = on ? setInterval(() => go((Number(slider.value) + 1) % (Number(slider.max) + 1)), SECOND / byId("play").dataset.rate) : null;
     byId("play").textContent = on ? "Pause" : "Play";
     byId("play").setAttribute("aria-pressed", String(on));
   }

@@ -22,6 +22,7 @@ from harness.data.rle import Rle
 from harness.data.ytvis import VideoDataset
 from harness.foreign_results import Scaling
 from harness.metrics import LEVELS, SITUATIONS
+from harness.overlay import IMAGES_RATE
 from harness.report.html.self_contained import embedded_json, own_text, policy
 from harness.report.html.wording import without_controls
 from model.whole_file import whole_file
@@ -129,6 +130,7 @@ class Gallery:
             situations=SITUATIONS,
             levels=LEVELS,
             number=number_text,
+            rate=float(IMAGES_RATE),
         )
         path = self._folder / PAGE
         with whole_file(path) as draft:
