@@ -522,6 +522,32 @@ def test_methods_without_tracks_to_draw_are_named(
     assert "near: nothing to draw at --threshold 2: its best score is 0." in error
 
 
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_names_that_latex_lacks_are_told_and_compile(
+    data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = methods[0].partition("=")[2]
+    for command, out in (("compare", "scores.tex"), ("errors", "errors.tex")):
+        asked = [
+            command,
+            "--data",
+            str(data),
+            "--out",
+            str(tmp_path / command),
+            f"日本={file}",
+            f"[a]={file}",
+        ]
+        with pytest.raises(SystemExit) as ended:
+            harness_command([*asked, *(["--score-only"] if command == "compare" else [])])
+        assert ended.value.code == 0
+        told = f"{out}: pdflatex lacks letters: '日本' is written [U+65E5][U+672C]\n"
+        assert capsys.readouterr().err.count(told) == 1
+        for source in (tmp_path / command).glob("*.tex"):
+            line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", source.name]
+            done = subprocess.run(line, cwd=source.parent, capture_output=True, text=True, errors="replace")
+            assert done.returncode == 0, done.stdout[-2000:]
+
+
 def test_the_documented_commands_run(data: Path, methods: list[str], tmp_path: Path) -> None:
     pytest.importorskip("av")
     text = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")

@@ -28,11 +28,14 @@ def errors(
     docs/errors.md says what each kind is, and what its points of AP mean.
     """
     from harness.error_tables import find_all, write_all  # late: scipy and pycocotools take a second
+    from harness.report.escape import not_in_latex
 
     found = find_all(files, data, split)
     for name, path, note in found.notes:
         print(f"{name}: {path}: {note}", file=sys.stderr)
     print(found.text())
     if out is not None:
+        if shown := not_in_latex(each.name for each in found.methods):
+            print(f"errors.tex: {shown}", file=sys.stderr)
         for path in write_all(found, out):
             print(f"written: {path}")
