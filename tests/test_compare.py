@@ -353,6 +353,9 @@ def test_everything_is_written(compared: Any, truth: dict[str, Any]) -> None:
     assert all(len(list(folder.iterdir())) == 9 for folder in (out / "frames").iterdir())
     assert f"written: {out / 'index.html'}" in done.stdout
     assert "no standard deviation" in done.stdout
+    for told in (done.stdout, (out / "index.html").read_text(), (out / "situations.tex").read_text()):
+        assert "look-alikes" in told
+        assert "look alikes" not in told
 
 
 def test_strips_and_videos_can_be_read(compared: Any) -> None:

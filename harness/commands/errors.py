@@ -22,7 +22,7 @@ def errors(
         Path | None, typer.Option(help="Write errors.csv, errors.tex, error_kinds.pdf and .png there.")
     ] = None,
 ) -> None:
-    """Which errors cost AP: class, place, both, duplicates, identity switches, background, misses.
+    """Which errors cost AP: class, location, class and location, duplicates, identity switches ...
 
     Any author's result files will do; what they name differently is mapped where that is certain.
     docs/errors.md says what each kind is, and what its points of AP mean.
