@@ -61,13 +61,21 @@
 
   function isDark([red, green, blue]) { return 0.299 * red + 0.587 * green + 0.114 * blue < 128; }
 
+  /* A long name of a category would lie over everything beside its track; the list below the picture has all of it. */
+  function cut(context, words, most) {
+    if (context.measureText(words).width <= most) return words;
+    const letters = [...words];
+    while (letters.length > 1 && context.measureText(`${letters.join("")}…`).width > most) letters.pop();
+    return `${letters.join("")}…`;
+  }
+
   function write(context, scale, corners) {
     const taken = [];
     const letters = Math.round(LABEL * (window.devicePixelRatio || 1));
     context.font = `${letters}px system-ui, "DejaVu Sans", sans-serif`;
     context.textBaseline = "middle";
     for (const { words, colour, corner } of corners) {
-      const wide = context.measureText(words).width + 8, tall = letters + 6;
+      const text = cut(context, words, context.canvas.width / 2), wide = context.measureText(text).width + 8, tall = letters + 6;
       const left = Math.max(0, Math.min(corner[0] * scale, context.canvas.width - wide));
       let top = Math.max(0, Math.min(corner[1] * scale - tall, context.canvas.height - tall));
       const meets = (box) => left < box[2] && box[0] < left + wide && top < box[3] && box[1] < top + tall;
@@ -76,7 +84,7 @@
       context.fillStyle = colour;
       context.fillRect(left, top, wide, tall);
       context.fillStyle = isDark(rgb(colour)) ? "#fff" : "#000";
-      context.fillText(words, left + 4, top + tall / 2);
+      context.fillText(text, left + 4, top + tall / 2);
     }
   }
 
@@ -216,6 +224,14 @@
     else if (event.key === "n" || event.key === "p") open((place + (event.key === "n" ? 1 : blocks.length - 1)) % blocks.length, 0);
     else return;
     event.preventDefault();
+  });
+  let closed = [];
+  window.addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("main details:not([open])")];
+    for (const each of closed) each.open = true;
+  });
+  window.addEventListener("afterprint", () => {
+    for (const each of closed) each.open = false;
   });
   window.addEventListener("hashchange", fromAddress);
   window.addEventListener("resize", () => { if (video) draw(); });
