@@ -1,5 +1,11 @@
 """What is done beside sweeps: ``python -m harness COMMAND --help``. Arguments, then one call."""
 
-from harness.command_line import harness_command
+import sys
 
-harness_command()
+try:
+    from harness.command_line import harness_command
+
+    harness_command()
+except KeyboardInterrupt:  # while modules were imported: a command that has begun says itself what is left
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)

@@ -14,11 +14,10 @@ from tabulate import tabulate
 from harness.benchmark_json import read_annotations, read_header
 from harness.data.named_split import DEFAULT_SPLIT
 from harness.foreign_results import read_foreign
-from harness.metrics import ERROR_KINDS
+from harness.metrics import ERROR_KINDS, ERROR_NAMES
 from harness.named_files import named_file
 from harness.report.latex import latex_list
 from harness.report.statistics import Cell, summarise
-from harness.report.table_spec import ERROR_NAMES
 from harness.result_file import read_truth
 from harness.track_errors import FOUND_IOU, TOUCHED_IOU, TrackErrors, find_errors
 from model.errors import InputError

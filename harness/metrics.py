@@ -52,3 +52,22 @@ SITUATIONS = tuple(dict.fromkeys(name[3:].rpartition("_")[0] for name in SITUATI
 ERROR_METRICS = tuple(name for name in METRICS if name.startswith("dAP_"))
 """``dAP_<kind>``: how much AP50 rises where errors of that kind alone are mended"""
 ERROR_KINDS = tuple(name.removeprefix("dAP_") for name in ERROR_METRICS)
+SITUATION_NAMES = {
+    "speed": "speed",
+    "overlap": "overlap",
+    "look_alikes": "look-alikes",
+    "blur": "blur",
+    "absence": "absence",
+    "size_change": "size change",
+}
+"""As people read them, in every table and figure; files that programs read have the keys"""
+ERROR_NAMES = {
+    "classification": "class",
+    "localisation": "location",
+    "both": "class and location",
+    "duplicate": "duplicate",
+    "identity_switch": "identity switch",
+    "background": "background",
+    "missed": "missed",
+}
+"""The same of the kinds"""

@@ -31,6 +31,8 @@ GOLDEN = 0.618034
 SHADES = ((0.85, 0.95), (0.6, 1.0), (0.95, 0.75))
 """Saturation and value, in turn"""
 JPEG_QUALITY = 90
+IMAGES_RATE = Fraction(6)
+"""Frames per second of a film of images: those of YouTube-VIS were taken at 6"""
 USUAL_RATE = Fraction(25)
 """Of videos whose file tells no frame rate"""
 CODECS: dict[str, dict[str, str]] = {
@@ -38,9 +40,19 @@ CODECS: dict[str, dict[str, str]] = {
     "mpeg4": {"qscale": "3"},
 }
 """The first that FFmpeg has here is taken."""
+HIDING = 12.0
+"""What a label's place costs whose every pixel hides something, where its height from the track costs 1"""
+OVER_ANOTHER = 1000.0
+"""What a place costs that is over another label"""
+ASIDE, ALONG, BELOW = 0.3, 0.05, 0.1
+"""What a label's height left or right of the track's middle costs; above or below it; to be below at all"""
+POINTS = 200
+"""Of a track's edge, that distances are measured from, at most"""
 
 Picture = NDArray[np.uint8]
 """(H', W', 3) RGB"""
+Places = NDArray[np.int64]
+"""Rows, or columns, of pixels"""
 Box = tuple[int, int, int, int]
 """left, top, right, bottom; the last two are outside"""
 
@@ -52,6 +64,8 @@ class Label(NamedTuple):
     at: Box
     """The track's own box"""
     colour: tuple[int, int, int]
+    edge: Places | None = None
+    """(n, 2) rows and columns of pixels of its edge; None: the corners of its box stand for them"""
 
 
 class Look(NamedTuple):
@@ -113,13 +127,14 @@ class Painter:
         inside, part = mask[top:bottom, left:right], picture[top:bottom, left:right]
         colour, hatched = Look(colour_of(track)) if look is None else look
         edge = _outline(inside, self._line)
+        points = np.argwhere(edge)[:: -(-np.count_nonzero(edge) // POINTS)] + np.array((top, left))
         if hatched:
             along = np.add.outer(np.arange(top, bottom), np.arange(left, right)) // (3 * self._line)
             part[edge & (along % 2 == 1)] = 255
             inside, edge = inside & (along % 2 == 0), edge & (along % 2 == 0)
         part[inside] = part[inside] // 2 + np.array(colour, np.uint8) // 2
         part[edge] = colour
-        return Label(text, (left, top, right, bottom), colour)
+        return Label(text, (left, top, right, bottom), colour, points)
 
     def edge(self, mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
         """The pixels (H', W') of a mask (H, W) that are at most ``width`` from one outside of it."""
@@ -138,18 +153,19 @@ class Painter:
 
         Args:
             letters: their size in pixels; by default one that suits a screen.
-            kept: (H', W'), pixels that labels cover only where there is no other room: they may then stand
-                on any side of their track.
+            kept: (H', W'), pixels that labels cover only where there is no other room near their track: they
+                may then stand on any side of it.
         """
         image = Image.fromarray(picture)
         draw, font = ImageDraw.Draw(image), lettering(letters or max(11, min(self.size) // 30))
         taken: list[Box] = []
+        hidden = None if kept is None else np.pad(kept.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         for label in labels:
             text = draw.textbbox((0, 0), label.text, font)
-            if kept is None:
+            if hidden is None:
                 place = _free_place(label, text, self.size, taken)
             else:
-                place = _side_place(label, text, kept, taken)
+                place = _side_place(label, text, hidden, taken)
             taken.append(place)
             dark = (
                 sum(part * share for part, share in zip(label.colour, (299, 587, 114), strict=True)) < 128000
@@ -184,25 +200,59 @@ def _free_place(label: Label, text: tuple[float, ...], size: tuple[int, int], ta
     return (left, highest, left + width, highest + height)
 
 
-def _side_place(label: Label, text: tuple[float, ...], kept: NDArray[np.bool_], taken: list[Box]) -> Box:
-    """Above, below, left or right of the track, or a little further: where least of what is kept is hid."""
+def _side_place(label: Label, text: tuple[float, ...], hidden: Places, taken: list[Box]) -> Box:
+    """Where little of what is kept is hid, near the track; over another label only where all places are.
+
+    Args:
+        hidden: (H' + 1, W' + 1), of what is kept the pixels above and left of each corner.
+    """
     width, height = round(text[2] - text[0]) + 6, round(text[3] - text[1]) + 6
     left, top, right, bottom = label.at
     middle, centre = (left + right - width) // 2, (top + bottom - height) // 2
-    places = []
-    for away in (0, height, 2 * height):
-        places += [(middle, top - height - away), (middle, bottom + away)]
-        places += [(left - width - away, centre), (right + away, centre)]
-    best: tuple[int, Box] | None = None
-    for x, y in places:
-        x, y = max(0, min(x, kept.shape[1] - width)), max(0, min(y, kept.shape[0] - height))
-        box = (x, y, x + width, y + height)
-        hidden = int(kept[y : y + height, x : x + width].sum())
-        hidden += width * height * sum(_meet(box, other) for other in taken)
-        if best is None or hidden < best[0]:
-            best = hidden, box
-    assert best is not None
-    return best[1]
+    # All over the picture, and exactly beside the track.
+    step = max(1, height // 5)
+    xs = _starts(width, hidden.shape[1] - 1, step, (left - width, left, middle, right - width, right))
+    ys = _starts(height, hidden.shape[0] - 1, step, (top - height, top, centre, bottom - height, bottom))
+    ends, floors = np.minimum(xs + width, hidden.shape[1] - 1), np.minimum(ys + height, hidden.shape[0] - 1)
+    inside = hidden[np.ix_(floors, ends)] - hidden[np.ix_(floors, xs)]
+    inside = inside - hidden[np.ix_(ys, ends)] + hidden[np.ix_(ys, xs)]
+    edge = np.array([(top, left), (bottom - 1, right - 1)]) if label.edge is None else label.edge
+    down, across = (
+        _gap(starts[:, None], length, points, points + 1).astype(np.float32) ** 2
+        for starts, length, points in ((ys, height, edge[:, 0]), (xs, width, edge[:, 1]))
+    )
+    away = np.sqrt((down[:, None] + across[None]).min(-1))
+    cost = HIDING * inside / (width * height) + away / height
+    # The median: a speck far from the rest of a mask would move the middle of its box.
+    y, x = np.median(edge, 0) - (height / 2, width / 2)
+    cost += (ASIDE * abs(xs - x) + ALONG * abs(ys - y)[:, None]) / height + BELOW * (ys > y)[:, None]
+    for other in taken:
+        shared = np.outer(_shared(ys, height, other[1], other[3]), _shared(xs, width, other[0], other[2])) / (
+            width * height
+        )
+        cost = cost + np.where(shared > 0, OVER_ANOTHER * (1 + shared), 0.0)
+    row, column = np.unravel_index(int(cost.argmin()), cost.shape)
+    place = int(xs[column]), int(ys[row])
+    return (*place, place[0] + width, place[1] + height)
+
+
+def _starts(length: int, room: int, step: int, others: tuple[int, ...]) -> Places:
+    """Where something of a length may begin in a room of so many pixels, in order; 0 where it is too long."""
+    last = max(0, room - length)
+    steps = np.arange(0, last + 1, max(1, step))
+    return np.unique(np.concatenate([steps, np.clip(others, 0, last)]))
+
+
+def _gap(starts: Places, length: int, low: Places, high: Places) -> Places:
+    """Pixels between [start, start + length) and [low, high), along one axis."""
+    gap: Places = np.maximum(0, np.maximum(low - (starts + length), starts - high))
+    return gap
+
+
+def _shared(starts: Places, length: int, low: int, high: int) -> Places:
+    """Pixels that [start, start + length) and [low, high) have in common."""
+    shared: Places = np.maximum(0, np.minimum(starts + length, high) - np.maximum(starts, low))
+    return shared
 
 
 def _meet(one: Box, other: Box) -> bool:

@@ -263,6 +263,22 @@ def test_interrupt_says_how_to_go_on(
     assert capsys.readouterr().err == "interrupted: run the same command to go on\n"
 
 
+@pytest.mark.parametrize("module", ["harness.command_line", "typer", "rich.console"])
+def test_an_interrupt_while_modules_are_imported_is_one_line(module: str) -> None:
+    program = f"""
+import runpy, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["harness", "--help"]
+runpy.run_module("harness", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 def test_a_bug_is_not_dressed_up_as_bad_input(out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(options: object, lacking: bool) -> None:
         raise ZeroDivisionError("a bug")

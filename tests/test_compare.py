@@ -31,7 +31,7 @@ from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
 from harness.evaluation import encode_mask, evaluate
 from harness.named_files import named_files
-from harness.overlay import Look, Painter
+from harness.overlay import IMAGES_RATE, Label, Look, Painter
 from harness.strip import evenly_spread
 from model.errors import InputError
 
@@ -214,6 +214,78 @@ def test_tags_stand_beside_what_is_kept() -> None:
     assert (written != picture).any()
 
 
+def labelled(boxes: list[tuple[int, int, int, int]], letters: int) -> list[tuple[int, int]]:
+    """Centres (row, column) of the labels of some boxes on a picture of 240x420, best scores first."""
+    painter, picture = Painter(240, 420), np.full((240, 420, 3), 90, np.uint8)
+    colours = [(200, 10 * place, 0) for place in range(len(boxes))]
+    labels, kept = [], np.zeros((240, 420), bool)
+    for (left, top, right, bottom), colour in zip(boxes, colours, strict=True):
+        mask = np.zeros((240, 420), bool)
+        mask[top:bottom, left:right] = True
+        kept |= mask
+        label = painter.paint(picture, mask, 0, "a×", Look(colour))
+        assert label is not None
+        labels.append(label)
+    bare = np.full_like(picture, 90)
+    written = painter.write(bare, labels, letters, kept=kept)
+    assert (written == painter.write(bare, labels, letters, kept=kept)).all()
+    found = [np.argwhere((written == colour).all(-1)) for colour in colours]
+    return [(round(each[:, 0].mean()), round(each[:, 1].mean())) for each in found]
+
+
+def test_tags_stand_near_their_own_track() -> None:
+    """Left of the second track is the first one's tag, right of it the picture ends, below is the first."""
+    (row, column), near = labelled([(230, 64, 340, 200), (335, 3, 415, 63)], 50)
+    assert (row, column) == (pytest.approx(39, abs=9), pytest.approx(284, abs=9))
+    assert 63 < near[0] < 110
+    assert near[1] > 370
+
+
+def test_tags_stand_by_a_tracks_pixels_not_by_the_box_of_specks() -> None:
+    painter, mask = Painter(240, 420), np.zeros((240, 420), bool)
+    mask[150:200, 40:90] = True
+    mask[20:22, 400:402] = True
+    picture = np.full((240, 420, 3), 90, np.uint8)
+    label = painter.paint(picture.copy(), mask, 0, "1", Look((200, 0, 0)))
+    assert label is not None
+    rows, columns = np.nonzero((painter.write(picture, [label], 30, kept=mask) != picture).any(-1))
+    assert (rows.max(), columns.min() + columns.max()) == (
+        pytest.approx(149, abs=4),
+        pytest.approx(129, abs=8),
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    places=st.lists(st.tuples(st.integers(0, 380), st.integers(0, 200)), min_size=2, max_size=12, unique=True)
+)
+def test_tags_never_stand_on_each_other_where_there_is_room(places: list[tuple[int, int]]) -> None:
+    from harness.overlay import _meet, _side_place
+
+    kept = np.zeros((240, 420), bool)
+    for left, top in places:
+        kept[top : top + 40, left : left + 40] = True
+    hidden = np.pad(kept.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    taken: list[tuple[int, int, int, int]] = []
+    for left, top in places:
+        label = Label("1", (left, top, left + 40, top + 40), (0, 0, 0))
+        found = _side_place(label, (0, 0, 30, 30), hidden, taken)
+        assert not any(_meet(found, other) for other in taken)
+        assert min(found) >= 0
+        assert (found[2] <= 420, found[3] <= 240) == (True, True)
+        taken.append(found)
+
+
+def test_a_single_hatched_pixel_has_a_tag() -> None:
+    painter = Painter(240, 420)
+    for row in range(4):
+        mask, picture = np.zeros((240, 420), bool), np.full((240, 420, 3), 90, np.uint8)
+        mask[row, 5] = True
+        label = painter.paint(picture, mask, 0, "1", Look((200, 0, 0), hatched=True))
+        assert label is not None
+        assert (painter.write(picture, [label], 30, kept=mask) != picture).any()
+
+
 def test_names_and_files() -> None:
     assert named_files(["a=x.json", "b=y=z.json"]) == {"a": Path("x.json"), "b": Path("y=z.json")}
     for wrong in ("x.json", "=x.json", "a=", "ground truth=x", "a\nb=x"):
@@ -281,6 +353,9 @@ def test_everything_is_written(compared: Any, truth: dict[str, Any]) -> None:
     assert all(len(list(folder.iterdir())) == 9 for folder in (out / "frames").iterdir())
     assert f"written: {out / 'index.html'}" in done.stdout
     assert "no standard deviation" in done.stdout
+    for told in (done.stdout, (out / "index.html").read_text(), (out / "situations.tex").read_text()):
+        assert "look-alikes" in told
+        assert "look alikes" not in told
 
 
 def test_strips_and_videos_can_be_read(compared: Any) -> None:
@@ -292,6 +367,7 @@ def test_strips_and_videos_can_be_read(compared: Any) -> None:
     for path in (out / "videos").iterdir():
         with av.open(str(path)) as container:
             assert len(list(container.decode(video=0))) == 9
+            assert container.streams.video[0].average_rate == IMAGES_RATE
 
 
 def test_scores_are_the_evaluators(compared: Any, truth: dict[str, Any], methods: list[str]) -> None:
@@ -447,6 +523,32 @@ def test_methods_without_tracks_to_draw_are_named(
     error = capsys.readouterr().err
     assert "none: nothing to draw at --threshold 2: it has no result" in error
     assert "near: nothing to draw at --threshold 2: its best score is 0." in error
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_names_that_latex_lacks_are_told_and_compile(
+    data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = methods[0].partition("=")[2]
+    for command, out in (("compare", "scores.tex"), ("errors", "errors.tex")):
+        asked = [
+            command,
+            "--data",
+            str(data),
+            "--out",
+            str(tmp_path / command),
+            f"日本={file}",
+            f"[a]={file}",
+        ]
+        with pytest.raises(SystemExit) as ended:
+            harness_command([*asked, *(["--score-only"] if command == "compare" else [])])
+        assert ended.value.code == 0
+        told = f"{out}: pdflatex lacks letters: '日本' is written [U+65E5][U+672C]\n"
+        assert capsys.readouterr().err.count(told) == 1
+        for source in (tmp_path / command).glob("*.tex"):
+            line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", source.name]
+            done = subprocess.run(line, cwd=source.parent, capture_output=True, text=True, errors="replace")
+            assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_the_documented_commands_run(data: Path, methods: list[str], tmp_path: Path) -> None:

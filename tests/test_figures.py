@@ -45,6 +45,7 @@ from harness.report.verdicts import CellVerdict
 ENCODERS = ("no_comm", "full_thw", "decomp_t_hw", "ifc")
 WINDOWS = (5, 10, 15, 20)
 NONE = Side((), ((),))
+LOST = Side(("data.synthetic.lost",), ((0.0,), (0.2,), (0.4,), (0.6,)))
 SPEC = TableSpec(
     name="table3a",
     title="Various encoders taking clips of different lengths",
@@ -110,11 +111,12 @@ def lose(rows: pd.DataFrame, encoder: str, window: int, status: str) -> None:
 def made_losses(findings: Findings, steps: int = 120) -> Losses:
     draw = np.random.default_rng(1)
     x = np.arange(1, steps + 1.0)
-    column = findings.spec.columns.places[0]
+    columns = findings.spec.columns
+    trained = columns.places if columns == LOST else columns.places[:1]
     return Losses(
         tuple(
             Curve(
-                f"{row}-{seed}",
+                f"{row}-{column}-{seed}",
                 str(seed),
                 row,
                 column,
@@ -122,6 +124,7 @@ def made_losses(findings: Findings, steps: int = 120) -> Losses:
                 2 + 7 * np.exp(-x / 50) + draw.uniform(0, 1, steps),
             )
             for row in findings.spec.rows.places
+            for column in trained
             for seed in findings.spec.seeds
         )
     )
@@ -423,6 +426,24 @@ def test_curves_are_means_of_steps_and_of_seeds() -> None:
     assert read_losses({}, findings.selection) == Losses()
 
 
+def test_curves_of_different_data_have_panels_and_means_of_their_own() -> None:
+    spec = replace(SPEC, columns=LOST, figures=(), paper=None, paper_std=None)
+    findings = examine(spec, made_rows(spec))
+    losses = made_losses(findings)
+    drawing = drawn(findings, losses)["table3a_training"]
+    panels = [axes for axes in drawing.canvas.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == [f"lost={lost}" for lost in (0, 0.2, 0.4, 0.6)]
+    for axes, column in zip(panels, LOST.places, strict=True):
+        first = [curve for curve in losses.curves if (curve.row, curve.column) == ("no_comm", column)]
+        mean = next(line for line in axes.lines if line.get_label() == "_mean")
+        assert len(first) == 5
+        expected = np.mean([binned(curve, 6)[1] for curve in first], axis=0)
+        assert mean.get_ydata(orig=False) == pytest.approx(expected)
+    assert "n = 5 seeds (thin) and their mean (thick)" in words_in(drawing)
+    assert ", n = 5): " in drawing.caption
+    assert drawing.caption.endswith("a panel for each setting of the data.")
+
+
 def test_counts_stand_on_a_logarithmic_axis_one_panel_a_frame_size() -> None:
     sizes = ("360x640", "720x1280")
     spec = replace(
@@ -481,6 +502,8 @@ def hard_cases() -> Iterator[tuple[str, TableSpec, pd.DataFrame]]:
     yield "sixteen", spec, made_rows(spec)
     spec = replace(spec, columns=NONE, figures=())
     yield "sixteen without columns", spec, made_rows(spec)
+    spec = replace(SPEC, columns=LOST, figures=(), paper=None, paper_std=None)
+    yield "trainings on four data sets", spec, made_rows(spec)
     counted = replace(SPEC, cells=("flops_g",), figures=(), paper=None, paper_std=None)
     for name, least, most in (("narrow", 5.2, 6.1), ("half a decade", 2.2, 8.9), ("wide", 5.0, 1800.0)):
         rows = made_rows(counted).assign(AP=None, fps=None, peak_memory_gb=None)

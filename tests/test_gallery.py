@@ -18,22 +18,26 @@ from harness.compare import run
 from harness.compare.gallery import WIDEST, stored_size
 from harness.config import SyntheticConfig
 from harness.data.synthetic import write_dataset
+from harness.overlay import IMAGES_RATE
 from tests.test_html import Elements, chromium, find, press, until, visit, window  # noqa: F401
 
 DATA = SyntheticConfig(
     train_videos=1, valid_videos=2, length=6, height=48, width=64, min_size=14, max_size=22
 )
 ATTACK = "<script>alert(1)</script>&\"'"
+LONG = "category" * 15
 LEFT, RIGHT, HOME, END = "\ue012", "\ue014", "\ue011", "\ue010"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery of two videos under two methods, one of an odd name, whose categories are hostile."""
+    """A gallery of two videos under two methods, one of an odd name; categories are hostile or long."""
     work = tmp_path_factory.mktemp("gallery")
     write_dataset(DATA, work / "data")
     truth = json.loads((work / "data" / "valid.json").read_text())
     truth["categories"][0]["name"] = ATTACK
+    for number, category in enumerate(truth["categories"][1:]):
+        category["name"] = f"{LONG}{number}"
     (work / "data" / "valid.json").write_text(json.dumps(truth))
     files = write_methods(work, truth, ("near", "confused"))
     methods = (f"near={files['near']}", f"{ATTACK}={files['confused']}")
@@ -157,6 +161,7 @@ def test_the_slider_and_keys_move_through_frames(browser: Any) -> None:
 
 def test_playing_goes_on_and_stops(browser: Any) -> None:
     play = find(browser, "#play")
+    assert float(play.get_attribute("data-rate")) == IMAGES_RATE
     play.click()
     until(browser, lambda: shown(browser)[1].startswith("frame 2"))
     assert (play.text, play.get_attribute("aria-pressed")) == ("Pause", "true")
@@ -220,6 +225,25 @@ def test_alternative_texts_follow_the_frame(browser: Any, page: Elements) -> Non
     assert canvas.get_attribute("aria-label").startswith("ground truth, frame 0: ")
     press(browser, RIGHT)
     assert canvas.get_attribute("aria-label").startswith("ground truth, frame 1: ")
+
+
+def test_long_names_stay_in_their_own_column(browser: Any, page: Elements) -> None:
+    seen = [track for row in page.data()[0]["rows"] for track in row["tracks"] if track["codes"][0]]
+    assert any(LONG in track["words"] for track in seen)
+    wide = (
+        "return [...document.querySelectorAll('.tracks')].map((each) => each.scrollWidth - each.clientWidth)"
+    )
+    assert browser.execute_script(wide) == [0, 0, 0]
+    assert LONG in find(browser, ".rows").text
+
+
+def test_print_has_every_table_open(browser: Any) -> None:
+    fold = find(browser, "details.fold")
+    assert fold.get_attribute("open") is None
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert find(browser, "#situations").is_displayed()
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert fold.get_attribute("open") is None
 
 
 def test_fits_a_phone(browser: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from harness.report import escape
 from harness.report.findings import examine
-from harness.report.latex import all_tables_document, latex_table
+from harness.report.latex import all_tables_document, latex_list, latex_table
 from harness.report.report import write_findings, write_report
 from harness.report.table import mean_table
 from tests.judged_by_hand import judged
@@ -36,6 +36,14 @@ def test_paper_numbers_stand_below_ours_and_are_called_not_comparable() -> None:
 def test_escapes_keep_every_character() -> None:
     assert escape.latex("50% of a_b & {c} #1") == r"50\% of a\_b \& \{c\} \#1"
     assert escape.latex("naïve 中\n") == "naïve [U+4E2D]"
+    assert escape.not_in_latex(["naïve", "中", "ours"]) == (
+        "pdflatex lacks letters: '中' is written [U+4E2D]"
+    )
+    assert escape.not_in_latex(["naïve", "[ours]"]) == ""
+    assert escape.not_in_latex(["naïve", "中", "ours"]) == (
+        "pdflatex lacks letters: '中' is written [U+4E2D]"
+    )
+    assert escape.not_in_latex(["naïve", "[ours]"]) == ""
     assert escape.markdown("a|b <c>") == r"a\|b \<c\>"
 
 
@@ -57,6 +65,20 @@ def test_the_document_of_all_tables_has_the_papers_numbers() -> None:
         ("1", "table1/paper/table1"),
         (r"\arabic{table}", "mine/tiny/mine"),
     ]
+
+
+@NEEDS_LATEX
+@pytest.mark.parametrize("name", ["中文", "[ours]", "*", "Łukasz", "]", "-", "\\", "'", "?`"])
+def test_any_name_of_a_row_compiles(name: str, tmp_path: Path) -> None:
+    """At the beginning of a row LaTeX reads ``[`` and ``*`` as options of what ended the row before."""
+    lines = [[name, "1.0"], ["ours", "2.0"], [name, "3.0"]]
+    text = latex_list("methods", name, [name, "AP"], lines, name)
+    _, _, body = text.partition(r"\toprule")
+    assert not [line for line in body.partition(r"\end{tabular}")[0].splitlines() if line[:1] in ("[", "*")]
+    (tmp_path / "a.tex").write_text(text, encoding="utf-8")
+    line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 @NEEDS_LATEX

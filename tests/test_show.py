@@ -237,11 +237,27 @@ def test_scores_by_situation_and_by_error_of_the_cells_that_have_them(
     assert lines[at].split()[3:] == ["low", "third", "mid", "third", "high", "third"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[at + 2 :] if line.strip()}
     assert (rows["speed"], rows["blur"], rows["absence"]) == (["61.25"], ["7.5"], [])
-    assert (rows["missed"], rows["both"], rows["duplicate"]) == (["3.125"], ["0"], [])
+    assert (rows["missed"], rows["class"], rows["duplicate"]) == (["3.125"], ["and", "location", "0"], [])
+    assert [name for name in rows if name in ("look-alikes", "location")] == ["look-alikes", "location"]
     assert f"errors of {plain}" not in "\n".join(lines)
     out = told(capsys, other.key, "--results", str(planned.results))[1]
     assert "third" not in out
     assert "points of AP50" not in out
+
+
+@pytest.mark.parametrize("name", ["situations.json", "errors.json"])
+@pytest.mark.parametrize("content", [b'{"AP_speed_low": 61', b"[]", b"\xff"])
+def test_damaged_scores_of_a_cell_are_named(
+    planned: Road, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+) -> None:
+    trial = planned.plan().trials[0]
+    finish(planned, trial.key, [cell.key for cell in trial.cells])
+    assert record_of(capsys, planned, trial.key)["notes"] == []
+    path = planned.results / "trials" / trial.key / "cells" / trial.cells[0].key / name
+    path.write_bytes(content)
+    [note] = record_of(capsys, planned, trial.key)["notes"]
+    assert note == f"{path}: damaged; its numbers are not shown, rows may have them"
+    assert f"note: {note}" in told(capsys, trial.key, "--results", str(planned.results))[1]
 
 
 def commands_of(record: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from harness.attend.footage import Footage, TrackMasks
 from harness.attend.foreground import Floats, TokenNumbers
-from harness.overlay import Label, Painter, Picture, PictureVideo, colour_of, video_writer
+from harness.overlay import IMAGES_RATE, Label, Painter, Picture, PictureVideo, colour_of, video_writer
 from harness.strip import Scale, Sheet, Strip
 from model.errors import InputError
 
@@ -32,8 +31,6 @@ MEDIUM, CONTRAST = 128, 0.5
 """The grey frame keeps so much of its contrast around this grey: more looks like attention in grey print"""
 EDGE = 120
 """Outlines are this part of the picture's width"""
-IMAGES_RATE = Fraction(6)
-"""Frames per second of a film of images: those of YouTube-VIS were taken at 6"""
 FILM_COLUMN = 1.9
 """Inches"""
 FILM_DPI, FILM_TALLEST = 150, 1920

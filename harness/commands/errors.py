@@ -22,17 +22,20 @@ def errors(
         Path | None, typer.Option(help="Write errors.csv, errors.tex, error_kinds.pdf and .png there.")
     ] = None,
 ) -> None:
-    """Which errors cost AP: class, place, both, duplicates, identity switches, background, misses.
+    """Which errors cost AP: class, location, class and location, duplicates, identity switches ...
 
     Any author's result files will do; what they name differently is mapped where that is certain.
     docs/errors.md says what each kind is, and what its points of AP mean.
     """
     from harness.error_tables import find_all, write_all  # late: scipy and pycocotools take a second
+    from harness.report.escape import not_in_latex
 
     found = find_all(files, data, split)
     for name, path, note in found.notes:
         print(f"{name}: {path}: {note}", file=sys.stderr)
     print(found.text())
     if out is not None:
+        if shown := not_in_latex(each.name for each in found.methods):
+            print(f"errors.tex: {shown}", file=sys.stderr)
         for path in write_all(found, out):
             print(f"written: {path}")

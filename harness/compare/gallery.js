@@ -1,6 +1,6 @@
 "use strict";
 {
-  const SECOND = 1000, RATE = 6, LABEL = 12, COARSE = 2;
+  const SECOND = 1000, LABEL = 12, COARSE = 2;
   const byId = (id) => document.getElementById(id);
   const blocks = [...document.querySelectorAll("script.video")];
   const keys = blocks.map((block) => block.dataset.key);
@@ -61,13 +61,21 @@
 
   function isDark([red, green, blue]) { return 0.299 * red + 0.587 * green + 0.114 * blue < 128; }
 
+  /* A long name of a category would lie over everything beside its track; the list below the picture has all of it. */
+  function cut(context, words, most) {
+    if (context.measureText(words).width <= most) return words;
+    const letters = [...words];
+    while (letters.length > 1 && context.measureText(`${letters.join("")}…`).width > most) letters.pop();
+    return `${letters.join("")}…`;
+  }
+
   function write(context, scale, corners) {
     const taken = [];
     const letters = Math.round(LABEL * (window.devicePixelRatio || 1));
     context.font = `${letters}px system-ui, "DejaVu Sans", sans-serif`;
     context.textBaseline = "middle";
     for (const { words, colour, corner } of corners) {
-      const wide = context.measureText(words).width + 8, tall = letters + 6;
+      const text = cut(context, words, context.canvas.width / 2), wide = context.measureText(text).width + 8, tall = letters + 6;
       const left = Math.max(0, Math.min(corner[0] * scale, context.canvas.width - wide));
       let top = Math.max(0, Math.min(corner[1] * scale - tall, context.canvas.height - tall));
       const meets = (box) => left < box[2] && box[0] < left + wide && top < box[3] && box[1] < top + tall;
@@ -76,7 +84,7 @@
       context.fillStyle = colour;
       context.fillRect(left, top, wide, tall);
       context.fillStyle = isDark(rgb(colour)) ? "#fff" : "#000";
-      context.fillText(words, left + 4, top + tall / 2);
+      context.fillText(text, left + 4, top + tall / 2);
     }
   }
 
@@ -186,7 +194,7 @@
 
   function play(on) {
     if (timer !== null) clearInterval(timer);
-    timer = on ? setInterval(() => go((Number(slider.value) + 1) % (Number(slider.max) + 1)), SECOND / RATE) : null;
+    timer = on ? setInterval(() => go((Number(slider.value) + 1) % (Number(slider.max) + 1)), SECOND / byId("play").dataset.rate) : null;
     byId("play").textContent = on ? "Pause" : "Play";
     byId("play").setAttribute("aria-pressed", String(on));
   }
@@ -216,6 +224,14 @@
     else if (event.key === "n" || event.key === "p") open((place + (event.key === "n" ? 1 : blocks.length - 1)) % blocks.length, 0);
     else return;
     event.preventDefault();
+  });
+  let closed = [];
+  window.addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("main details:not([open])")];
+    for (const each of closed) each.open = true;
+  });
+  window.addEventListener("afterprint", () => {
+    for (const each of closed) each.open = false;
   });
   window.addEventListener("hashchange", fromAddress);
   window.addEventListener("resize", () => { if (video) draw(); });

@@ -21,7 +21,8 @@ from harness.compare.scores import METRICS, ScoreTable, number_text
 from harness.data.rle import Rle
 from harness.data.ytvis import VideoDataset
 from harness.foreign_results import Scaling
-from harness.metrics import LEVELS, SITUATIONS
+from harness.metrics import LEVELS, SITUATION_NAMES
+from harness.overlay import IMAGES_RATE
 from harness.report.html.self_contained import embedded_json, own_text, policy
 from harness.report.html.wording import without_controls
 from model.whole_file import whole_file
@@ -126,9 +127,10 @@ class Gallery:
             videos=self._views,
             table=table,
             metrics=METRICS,
-            situations=SITUATIONS,
+            situations=SITUATION_NAMES,
             levels=LEVELS,
             number=number_text,
+            rate=float(IMAGES_RATE),
         )
         path = self._folder / PAGE
         with whole_file(path) as draft:

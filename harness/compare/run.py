@@ -22,6 +22,7 @@ from harness.data.ytvis import Video, VideoDataset
 from harness.named_files import named_files
 from harness.output_folder import clear_output
 from harness.overlay import video_writer
+from harness.report.escape import not_in_latex
 from harness.result_file import read_truth
 from harness.strip import FORMATS, evenly_spread
 from model.errors import InputError
@@ -89,7 +90,7 @@ def compare(request: Request, say: Say) -> Compared:
         table = score(truth, dataset.root.resolve().name, dataset.split, methods, dataset)
     chosen = [scenes.of(video) for video in named] or _chosen(dataset, scenes, request)
     with _writing(request.out):
-        written = [] if table is None else _write_scores(request.out, table)
+        written = [] if table is None else _write_scores(request.out, table, say)
         written += _draw(request, dataset, methods, chosen, table, say)
     return Compared(table, tuple(written))
 
@@ -120,7 +121,7 @@ def score_only(request: Request, say: Say) -> Compared:
     _prepare(request.out, request.force)
     table = score(truth, data, split, methods, dataset)
     with _writing(request.out):
-        return Compared(table, tuple(_write_scores(request.out, table)))
+        return Compared(table, tuple(_write_scores(request.out, table, say)))
 
 
 # What is asked for
@@ -196,7 +197,8 @@ def _writing(out: Path) -> Iterator[None]:
         raise InputError(f"{where}: cannot be read or written ({error.strerror or error})") from None
 
 
-def _write_scores(out: Path, table: ScoreTable) -> list[Path]:
+def _write_scores(out: Path, table: ScoreTable, say: Say) -> list[Path]:
+    _tell_letters(table, say)
     texts = {SCORES: table.csv(), LATEX: table.latex()}
     if table.has_situations:
         texts[SITUATIONS] = table.situation_latex()
@@ -260,6 +262,12 @@ def _tell(methods: Sequence[Method], say: Say) -> None:
     for method in methods:
         for note in method.notes:
             say(f"{method.name}: {note}")
+
+
+def _tell_letters(table: ScoreTable, say: Say) -> None:
+    """What pdflatex cannot set is no error: the page and the pictures have it."""
+    if shown := not_in_latex(each.name for each in table.methods):
+        say(f"{LATEX}: {shown}")
 
 
 def _tell_silent(methods: Sequence[Method], threshold: float, say: Say) -> None:

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from harness.compare.methods import Method
 from harness.data.ytvis import VideoDataset
 from harness.evaluation import evaluate
-from harness.metrics import LEVELS, SITUATIONS
+from harness.metrics import LEVELS, SITUATION_NAMES, SITUATIONS
 from harness.report.latex import latex_list
 from harness.situations import situation_scores
 
@@ -114,7 +114,7 @@ class ScoreTable:
     def _situation_lines(self) -> list[list[str]]:
         return [
             [
-                situation.replace("_", " ") if level == LEVELS[0] else "",
+                SITUATION_NAMES[situation] if level == LEVELS[0] else "",
                 level,
                 *(number_text(each.situations.get(f"AP_{situation}_{level}")) for each in self.methods),
             ]

@@ -17,7 +17,7 @@ from harness.compare.identities import DUPLICATE_IOU, LEAST_IOU, Shown
 from harness.compare.methods import GROUND_TRUTH
 from harness.compare.scenes import Scene, background, painted
 from harness.data.ytvis import VideoDataset
-from harness.overlay import Painter, Picture, PictureVideo, lettering
+from harness.overlay import IMAGES_RATE, Painter, Picture, PictureVideo, lettering
 from harness.report.figures.style import PAGE, SMALL_TEXT
 from harness.strip import WIDEST_LABEL, WIDEST_PICTURE, Strip
 
@@ -87,10 +87,10 @@ def _label(name: str, row: Sequence[Shown], frames: Sequence[int]) -> str:
 
 
 def write_video(scene: Scene, dataset: VideoDataset, path: Path) -> None:
-    """Every frame of the scene as a mp4, one picture a row, their names above."""
+    """Every frame of the scene as a mp4 at the pace of its images, one picture a row, their names above."""
     painter = Painter(*scene.size)
     sheet = _Sheet(list(scene.rows), painter.size)
-    video = PictureVideo(path, sheet.size, None, "video")
+    video = PictureVideo(path, sheet.size, IMAGES_RATE, "video")
     try:
         for index in range(scene.video.length):
             frame = dataset.frames(scene.video, [index])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -50,6 +51,20 @@ def _latex_character(character: str) -> str:
         return _LATEX[character]
     if character.isascii() or (_LATEX_LETTERS.match(character) and character not in _NOT_IN_OT1):
         return character
+    return _by_number(character)
+
+
+def not_in_latex(texts: Iterable[str]) -> str:
+    """One line on what :func:`latex` shows by its number in the texts; empty where it can set all of them."""
+    shown = [
+        f"{text!r} is written {latex(text)}"
+        for text in texts
+        if any(_latex_character(each) == _by_number(each) for each in one_line(text))
+    ]
+    return f"pdflatex lacks letters: {', '.join(shown)}" if shown else ""
+
+
+def _by_number(character: str) -> str:
     return f"[U+{ord(character):04X}]"
 
 

@@ -193,6 +193,8 @@ def _row(table: Table, key: str, label: str) -> list[str]:
 
 
 def _line(first: str, others: list[str]) -> str:
+    # After the end of a line, and after a rule, LaTeX reads a bracket or a star as an option.
+    first = f"{{}}{first}" if first.startswith(("[", "*")) else first
     return " & ".join([first, *others]) + r" \\"
 
 

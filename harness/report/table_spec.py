@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.metrics import ERROR_KINDS, ERROR_METRICS, LEVELS, SITUATION_METRICS, SITUATIONS
+from harness.metrics import (
+    ERROR_KINDS,
+    ERROR_METRICS,
+    ERROR_NAMES,
+    LEVELS,
+    SITUATION_METRICS,
+    SITUATION_NAMES,
+    SITUATIONS,
+)
 from harness.sweep_file import Claim
 
 Value = str | int | float | bool | None
@@ -84,25 +92,6 @@ class TableSpec:
     growth: str | None = None
     """Key of ``harness/paper.yaml`` whose complexities stand beside fitted exponents; None fits none."""
 
-
-SITUATION_NAMES = {
-    "speed": "speed",
-    "overlap": "overlap",
-    "look_alikes": "look-alikes",
-    "blur": "blur",
-    "absence": "absence",
-    "size_change": "size change",
-}
-
-ERROR_NAMES = {
-    "classification": "class",
-    "localisation": "location",
-    "both": "class and location",
-    "duplicate": "duplicate",
-    "identity_switch": "identity switch",
-    "background": "background",
-    "missed": "missed",
-}
 
 METRIC_NAMES = {
     "AP": "AP",

@@ -145,7 +145,13 @@ def _states(found: Found, results: Path, observer: Observer) -> dict[str, list[S
 def _cell(key: str, found: Found, folder: Path, states: dict[str, list[State]], notes: list[str]) -> Json:
     """State, numbers and conditions of one evaluation."""
     files = [record.file for record in RECORDS.values()]
-    records = {name: read_record(folder / "cells" / key / name) for name in files}
+    paths = {name: folder / "cells" / key / name for name in files}
+    records = {name: read_record(path) for name, path in paths.items()}
+    notes += [
+        f"{path}: damaged; its numbers are not shown, rows may have them"
+        for name, path in paths.items()
+        if not records[name] and path.exists()
+    ]
     whole: Json = {}
     for record in records.values():
         whole |= record

@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 from tabulate import tabulate
 
-from harness.metrics import ERROR_KINDS, LEVELS, SITUATIONS
+from harness.metrics import ERROR_KINDS, ERROR_NAMES, LEVELS, SITUATION_NAMES, SITUATIONS
 from harness.show.record import CONDITIONS
 from harness.store import METRIC_COLUMNS
 
@@ -159,14 +159,17 @@ def _scores(cell: Json, say: Sections) -> None:
     by_situation, by_error = cell["by_situation"], cell["by_error"]
     if by_situation:
         rows = [
-            [situation, *(_number(by_situation.get(f"AP_{situation}_{level}")) for level in LEVELS)]
+            [
+                SITUATION_NAMES[situation],
+                *(_number(by_situation.get(f"AP_{situation}_{level}")) for level in LEVELS),
+            ]
             for situation in SITUATIONS
         ]
         say.line("")
         say.table(rows, [f"AP of {cell['cell']}", *(f"{level} third" for level in LEVELS)])
     if by_error:
         say.line("")
-        rows = [[kind, _number(by_error.get(f"dAP_{kind}"))] for kind in ERROR_KINDS]
+        rows = [[ERROR_NAMES[kind], _number(by_error.get(f"dAP_{kind}"))] for kind in ERROR_KINDS]
         say.table(rows, [f"errors of {cell['cell']}", "points of AP50"])
 
 

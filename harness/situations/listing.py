@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 
 from harness.data.ytvis import VideoDataset
-from harness.metrics import LEVELS, SITUATIONS
+from harness.metrics import LEVELS, SITUATION_NAMES, SITUATIONS
 from harness.situations.intervals import FEWEST_VIDEOS, RESAMPLES, Interval
 from harness.situations.scores import score_key
 from harness.situations.tags import TrackTags
@@ -75,21 +75,25 @@ def _groups_table(groups: dict[str, Terciles]) -> str:
             first, second = (f"{border:.3g}" for border in group.borders)
             low = f"= {first}" if group.lowest_tied else f"<= {first}"
             cells = [f"{low} ({counts[0]})", f"<= {second} ({counts[1]})", f"> {second} ({counts[2]})"]
-        rows.append([name, UNITS[name], *cells, group.undefined or ""])
+        rows.append([SITUATION_NAMES[name], UNITS[name], *cells, group.undefined or ""])
     head = ["situation", "unit", *(f"{level} (tracks)" for level in LEVELS), "undefined"]
     return tabulate(rows, head, disable_numparse=True)
 
 
 def _remarks(groups: dict[str, Terciles]) -> list[str]:
     out = []
-    if tied := [name for name, group in groups.items() if group.lowest_tied and group.borders is not None]:
+    if tied := _named(groups, lambda group: group.lowest_tied and group.borders is not None):
         out.append(
             "more than a third share the lowest value, and are low; the rest is cut at its median: "
             + ", ".join(tied)
         )
-    if same := [name for name, group in groups.items() if group.borders is None]:
+    if same := _named(groups, lambda group: group.borders is None):
         out.append(f"no terciles, since all tracks have the same value, or none: {', '.join(same)}")
     return out
+
+
+def _named(groups: dict[str, Terciles], fits: Callable[[Terciles], bool]) -> list[str]:
+    return [SITUATION_NAMES[name] for name, group in groups.items() if fits(group)]
 
 
 def _scores_table(found: Listing) -> str:
@@ -98,7 +102,14 @@ def _scores_table(found: Listing) -> str:
     for situation, group in found.groups.items():
         for level, count in zip(LEVELS, group.counts, strict=True):
             key = score_key(situation, level)
-            rows.append([situation, level, count, *(_cell(found.scored[name], key) for name in names)])
+            rows.append(
+                [
+                    SITUATION_NAMES[situation],
+                    level,
+                    count,
+                    *(_cell(found.scored[name], key) for name in names),
+                ]
+            )
         if any(each.intervals is not None for each in found.scored.values()):
             rows.append(["", "high-low", "", *(_gap(found.scored[name], situation) for name in names)])
     remark = f"\n{NONE}: fewer than {FEWEST_TRACKS} tracks"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.metrics import ERROR_KINDS
+from harness.metrics import ERROR_KINDS, ERROR_NAMES
 from harness.report.figures import words
 from harness.report.figures.marks import half_width, is_oom, mean, say_inside, seeds
 from harness.report.figures.style import (
@@ -26,7 +26,7 @@ from harness.report.figures.style import (
 from harness.report.findings import Findings
 from harness.report.statistics import Cell
 from harness.report.table import row_label
-from harness.report.table_spec import ERROR_NAMES, Values, place
+from harness.report.table_spec import Values, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

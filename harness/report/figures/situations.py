@@ -6,14 +6,14 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.metrics import LEVELS, SITUATIONS
+from harness.metrics import LEVELS, SITUATION_NAMES, SITUATIONS
 from harness.report.figures import words
 from harness.report.figures.marks import dots, means, offsets, say_inside, seeds, spread_out
 from harness.report.figures.style import PAGE, Drawing, legend, legend_height, look, new_canvas
 from harness.report.findings import Findings
 from harness.report.statistics import Cell
 from harness.report.table import row_label
-from harness.report.table_spec import SITUATION_NAMES, Values, place
+from harness.report.table_spec import Values, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
