@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,10 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.benchmark_json import read_annotations, read_header
-from harness.data.named_split import DEFAULT_SPLIT
+from harness.data.named_split import split_name
 from harness.foreign_results import read_foreign
 from harness.metrics import ERROR_KINDS, ERROR_NAMES
-from harness.named_files import named_file
+from harness.named_files import file_words, named_file
 from harness.report.latex import latex_list
 from harness.report.statistics import Cell, summarise
 from harness.result_file import read_truth
@@ -24,6 +25,7 @@ from model.errors import InputError
 from model.whole_file import whole_file
 
 NONE = "--"
+TABLE, LATEX, PDF, PNG = WRITTEN = ("errors.csv", "errors.tex", "error_kinds.pdf", "error_kinds.png")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class FoundErrors:
     @property
     def caption(self) -> str:
         """What the numbers are of, and what they are not."""
-        files = [f"{each.name}: {', '.join(path.name for path in each.files)}" for each in self.methods]
+        files = [f"{each.name}: {', '.join(map(file_words, each.files))}" for each in self.methods]
         many = any(len(each.runs) > 1 for each in self.methods)
         spread = " Mean ± sample standard deviation of the runs." if many else ""
         return (
@@ -116,7 +118,9 @@ class FoundErrors:
                 gains, counts, ap50 = each.gains(), each.counts(), _field(each.ap50())
                 for kind in ERROR_KINDS:
                     numbers = [_field(gains[kind]), counts[kind], ap50]
-                    writer.writerow([method.name, run, path.name, kind, *numbers, self.data, self.split])
+                    writer.writerow(
+                        [method.name, run, file_words(path), kind, *numbers, self.data, self.split]
+                    )
         return out.getvalue()
 
     def latex(self) -> str:
@@ -126,18 +130,32 @@ class FoundErrors:
         return latex_list("errors", f"Errors on {self.split} of {self.data}", head, lines, self.caption)
 
 
-def find_all(arguments: Sequence[str], data: Path, split: str | None) -> FoundErrors:
+def runs_of(arguments: Sequence[str]) -> dict[str, list[Path]]:
+    """``ours=results.json`` to paths by name, in the order of the names.
+
+    Raises:
+        InputError: an argument of another form, or a method that has a file twice, however it is spelt.
+    """
+    found: dict[str, list[Path]] = {}
+    for text in arguments:
+        name, path = named_file(text)
+        if os.path.realpath(path) in map(os.path.realpath, found.get(name, [])):
+            raise InputError(f"{text}: the file is there twice; allowed: each run of a method once")
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def find_all(files: Mapping[str, Sequence[Path]], data: Path, split: str | None) -> FoundErrors:
     """The errors of every result file; files of one name are runs of one method.
 
     Args:
-        arguments: ``NAME=FILE`` each.
+        files: of each method, see :func:`runs_of`.
         data: a folder laid out like YouTube-VIS, or an annotation json.
         split: a json of the folder, or a hold-out; None: ``valid``.
 
     Raises:
         InputError: data without annotations, or a result file that cannot be mapped.
     """
-    files = _named(arguments)
     name, truth = read_truth(data, split)
     header = read_header(truth, name)
     annotated = read_annotations(truth, name, header) if truth.get("annotations") else []
@@ -153,24 +171,29 @@ def find_all(arguments: Sequence[str], data: Path, split: str | None) -> FoundEr
             runs.append(find_errors(truth, read.results))
         methods.append(Method(method, tuple(paths), tuple(runs)))
     where = data.resolve()
-    part = where.stem if where.is_file() else split or DEFAULT_SPLIT
+    part = where.stem if where.is_file() else split_name(split)
     return FoundErrors(where.name, part, len(header.shapes), tracks, tuple(methods), tuple(notes))
 
 
-def write_all(found: FoundErrors, folder: Path) -> list[Path]:
-    """``errors.csv``, ``errors.tex``, the figure; raises :class:`InputError` where they cannot be written."""
+def write_all(found: FoundErrors, folder: Path, clear: Callable[[], None]) -> list[Path]:
+    """``errors.csv``, ``errors.tex``, the figure; raises :class:`InputError` where they cannot be written.
+
+    Args:
+        folder: is there.
+        clear: removes what an earlier run left in it; called when all content is there.
+    """
     contents: Mapping[str, bytes] = {
-        "errors.csv": found.csv().encode(),
-        "errors.tex": found.latex().encode(),
+        TABLE: found.csv().encode(),
+        LATEX: found.latex().encode(),
         **_figure(found),
     }
+    clear()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             with whole_file(folder / name) as draft:
                 draft.write_bytes(content)
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot be written to ({error.strerror})") from None
+        raise InputError(f"--out: {folder}: cannot be written to ({error.strerror})") from None
     return [folder / name for name in contents]
 
 
@@ -191,18 +214,7 @@ def _figure(found: FoundErrors) -> dict[str, bytes]:
     above = f"{found.split} of {found.data}{marks}"
     with house_style():
         figure = saved(draw_bars("error_kinds", [("", bars)], above, found.caption))
-    return {"error_kinds.pdf": figure.pdf, "error_kinds.png": figure.png}
-
-
-def _named(arguments: Sequence[str]) -> dict[str, list[Path]]:
-    """``ours=results.json`` to paths by name, in the order of the names."""
-    found: dict[str, list[Path]] = {}
-    for text in arguments:
-        name, path = named_file(text)
-        if path in found.get(name, []):
-            raise InputError(f"{text}: the file is there twice; allowed: each run of a method once")
-        found.setdefault(name, []).append(path)
-    return found
+    return {PDF: figure.pdf, PNG: figure.png}
 
 
 def _numbers(method: Method) -> list[str]:

@@ -9,6 +9,7 @@ Shapes:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco
 
-from harness.benchmark_json import VIDEOS, Header, Masks, Result, json_content, read_header, read_results
+from harness.benchmark_json import (
+    VIDEOS,
+    Header,
+    Masks,
+    Result,
+    file_bytes,
+    parsed_json,
+    read_header,
+    read_results,
+)
 from harness.data.rle import Rle
 from harness.evaluation import result_entry
 from harness.foreign_names import CATEGORY, VIDEO, names_of, renumbered
@@ -42,10 +52,13 @@ class ForeignResults:
     results: list[dict[str, Any]]
     notes: list[str]
     """What was mapped, dropped or is missing: a sentence each, without the file's name."""
+    sha256: str
+    """Of the bytes that were read"""
 
 
 class _Opened(NamedTuple):
     name: str
+    sha256: str
     entries: list[Any]
     lists: dict[str, Any]
     """The ``videos`` and ``categories`` that the file brings, both there and checked, perhaps empty"""
@@ -75,11 +88,13 @@ def read_foreign(path: str | Path, truth: dict[str, Any]) -> ForeignResults:
     as_in_file = {video: (shape[0], sizes.get(video, shape[1])) for video, shape in header.shapes.items()}
     read = read_results(entries, opened.name, header._replace(shapes=as_in_file), VIDEOS)
     results, dropped = _without_copies(read, header)
-    return ForeignResults(results, [*notes, *_size_notes(sizes, header), *_notes(read, header, dropped)])
+    notes += [*_size_notes(sizes, header), *_notes(read, header, dropped)]
+    return ForeignResults(results, notes, opened.sha256)
 
 
 def _opened(path: Path) -> _Opened:
-    name, content = json_content(path, "results")
+    text, name = file_bytes(path), str(path)  # once: a pipe has its bytes no second time
+    content = parsed_json(text, name)
     lists: dict[str, Any] = {}
     if isinstance(content, dict):
         there = [key for key in RESULT_KEYS if key in content]
@@ -88,11 +103,26 @@ def _opened(path: Path) -> _Opened:
             allowed = f"a list of results, or an object with one of {', '.join(RESULT_KEYS)}"
             raise InputError(f"{name}: {found}; allowed: {allowed}")
         lists = {kind.plural: content.get(kind.plural) or [] for kind in (VIDEO, CATEGORY)}
-        read_header(lists, name)
+        read_header(_with_sizes(lists), f"{name}: its own lists")
         name, content = f"{name}: {there[0]}", content[there[0]]
     if not isinstance(content, list):
         raise InputError(f"{name}: {type(content).__name__}; allowed: a list of results")
-    return _Opened(name, content, lists)
+    return _Opened(name, hashlib.sha256(text).hexdigest(), content, lists)
+
+
+def _with_sizes(lists: dict[str, Any]) -> dict[str, Any]:
+    """The lists as a header has to be: sizes and lengths, which nobody asks for, made up where missing."""
+    videos = lists[VIDEO.plural]
+    if not isinstance(videos, list):
+        return lists
+    made_up = {"height": 1, "width": 1}
+    filled = []
+    for entry in videos:
+        if isinstance(entry, dict):
+            there = {key: value for key, value in entry.items() if value is not None}
+            entry = made_up | ({} if "file_names" in there else {"length": 0}) | there
+        filled.append(entry)
+    return lists | {VIDEO.plural: filled}
 
 
 # Sizes

@@ -25,6 +25,28 @@ def named_file(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def named_or_bare_files(arguments: Iterable[str]) -> dict[str, Path]:
+    """The same, but one without a name has its path for one.
+
+    Raises:
+        InputError: as :func:`named_file`, or a name that is there twice.
+    """
+    found: dict[str, Path] = {}
+    for text in arguments:
+        name, path = named_file(text) if "=" in text or not text else (text, Path(text))
+        if name in found:
+            raise InputError(
+                f"{text!r}: the name {name!r} is there twice; allowed: NAME=FILE, each name once"
+            )
+        found[name] = path
+    return found
+
+
+def file_words(path: Path) -> str:
+    """What a table or caption calls the file: its name, which a pipe has not."""
+    return "a pipe" if path.is_fifo() else path.name
+
+
 def named_files(arguments: Iterable[str], taken: str = "") -> dict[str, Path]:
     """Several of them, each with a name of its own; ``taken`` is nobody's.
 

@@ -23,7 +23,7 @@ from harness.benchmark_json import (
     refuse,
 )
 from harness.data.layouts import annotation_file
-from harness.data.named_split import DEFAULT_SPLIT, is_holdout, load_split
+from harness.data.named_split import is_holdout, load_split, split_name
 from model.errors import InputError
 from model.whole_file import whole_file
 
@@ -196,12 +196,13 @@ def _read(path: Path, data: Path, split: str | None) -> tuple[bytes, Any, str, A
 
 def read_truth(data: Path, split: str | None) -> tuple[str, Any]:
     """Name and content of an annotation json; of a hold-out, the part of training that it is."""
+    named = split_name(split)
     if data.is_file():
         if split is not None:
             raise InputError(f"--split {split}: --data names the file {data}; allowed: --split with a folder")
         return json_content(data, "")
     if not is_holdout(split):
-        return json_content(annotation_file(data, split or DEFAULT_SPLIT), "")
+        return json_content(annotation_file(data, named), "")
     scored = load_split(data, split)
     return f"{scored.annotation_file} ({split})", scored.ground_truth()
 

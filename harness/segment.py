@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from harness.data.video_file import FrameSource, open_frames
 from harness.devices import check_device
 from harness.encoded_tracks import batches, encoded_masks
 from harness.memory import is_out_of_memory
-from harness.output_folder import clear_output
+from harness.output_folder import output_folder
 from harness.overlay import Label, Painter, Picture, PictureFolder, Pictures, PictureVideo
 from harness.stored_model import Classes, classes_of, stored_model
 from harness.track_writer import FRAMES, RESULTS, TrackWriter
@@ -88,7 +88,7 @@ def segment(request: Request, told: Callable[[int, int | None], None] = lambda d
         try:
             source = open_frames(request.source)
             model, classes = _model(request)
-            _clear(request)
+            open_files.enter_context(_output(request))()  # it writes while it reads
             run = _Run(request, source, model, classes, open_files, told)
             return run.to_the_end()
         except OSError as error:
@@ -111,12 +111,13 @@ def _model(request: Request) -> tuple[ReadyModel, Classes]:
     return ReadyModel(model.to(device)), classes
 
 
-def _clear(request: Request) -> None:
-    """Make the folder, without what an earlier run left there; nothing else in it is touched."""
+def _output(request: Request) -> AbstractContextManager[Callable[[], None]]:
+    """The folder; what it gives removes what an earlier run left there, nothing else."""
     out = request.out
     left = [out / name for name in (FRAMES, RESULTS, OVERLAY_VIDEO, f".{OVERLAY_VIDEO}")]
     left += [file for file in (out / OVERLAY_FOLDER).glob("*.jpg") if re.fullmatch(r"\d{6,}", file.stem)]
-    clear_output(out, request.force, left, request.source)
+    read = [path for path in (request.source, request.weights, request.categories) if path is not None]
+    return output_folder(out, request.force, left, read)
 
 
 def _no_memory(request: Request) -> NoMemoryError:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +348,59 @@ def test_only_own_files_are_replaced(weights: Path, tmp_path: Path) -> None:
     assert (out / "notes.txt").read_text() == "mine"
     assert not (out / "attention_layer7.png").exists()
     assert attend_room.STEM == "attention"
+
+
+def test_earlier_files_stay_until_there_are_new_ones(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = write_images(tmp_path / "images", pictures(2, 40, 60)), tmp_path / "out"
+    line = [str(source), "--weights", str(weights), "--short-side", "48", "--no-mp4", "--layer", "0"]
+    assert command([*line, "--out", str(out)], capsys)[0] == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    refused = [*line, "--score", "1", "--best"]
+    status, _, err = command([*refused, "--out", str(out), "--force"], capsys)
+    assert (status, "no foreground" in err) == (2, True)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert command([*refused, "--out", str(tmp_path / "new" / "out")], capsys)[0] == 2
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("place", ["weights", "annotations", "images"])
+def test_an_input_is_never_given_up(
+    place: str, weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = write_images(tmp_path / "images", pictures(2, 40, 60))
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    line = {
+        "weights": [str(images), "--weights", str(tmp_path / "link.safetensors"), "--out", str(tmp_path)],
+        "annotations": ["--data", str(root), "--video", "1", "--split", "attention", "--out", str(root)],
+        "images": [str(images), "--out", str(images)],
+    }[place]
+    shutil.copy(weights, tmp_path / "attention.mp4")
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "attention.mp4")
+    shutil.copy(root / "valid.json", root / "attention.json")
+    (root / "attention").symlink_to(root / "valid")
+    (images / "0.png").rename(images / "attention_layer0.png")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    line += [] if "--weights" in line else ["--weights", str(weights)]
+    status, _, err = command([*line, "--short-side", "48", "--no-mp4", "--force"], capsys)
+    assert (status, "is among what would be replaced" in err) == (2, True), err
+    assert all(path.exists() for path in files)
+
+
+def test_sigterm_is_told_as_ctrl_c_is(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(attend_room, "video_attention", ended)
+    source = write_images(tmp_path / "images", pictures(2, 40, 60))
+    status, _, err = command([str(source), "--weights", str(weights), "--out", str(tmp_path / "out")], capsys)
+    assert (status, err) == (130, "interrupted: nothing was written\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_shown_frames() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -479,6 +484,7 @@ def test_scores_alone_need_no_frames(
         (["--videos", "atlantis"], "error: --videos 'atlantis': no such video; allowed: "),
         (["--videos", "x", "--count", "3"], "error: --videos and --count: allowed: one of them"),
         (["--split", "test"], "no annotations of split 'test'"),
+        (["--split", ""], "error: --split '': allowed: the name of a json of the folder, or a hold-out"),
         (["also=missing.json"], "error: missing.json: cannot be read"),
         (["unnamed.json"], "error: 'unnamed.json': allowed: NAME=FILE"),
     ],
@@ -512,6 +518,129 @@ def test_a_foreign_folder_is_left_alone(
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert len(list(tmp_path.glob("*/mine.mp4"))) == 3
     assert (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize("place", ["scores.csv", "frames/valid_00000/0000.webp", "strips/valid_00000.png"])
+def test_an_input_is_never_given_up(
+    data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    out, file = tmp_path / "o", methods[0].split("=")[1]
+    for name in ("frames/valid_00000/0000.webp", "index.html", place):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("earlier")
+    shutil.copy(file, out / place)
+    asked = ("--data", data, f"a={file}", f"b={tmp_path / 'o' / '..' / 'o' / place}", "--out", out, "--force")
+    assert harness_quietly(*asked, "--score-only") == 2
+    assert "is among what would be replaced" in capsys.readouterr().err
+    assert (out / place).read_bytes() == Path(file).read_bytes()
+    assert (out / "index.html").read_text() == "earlier"
+
+
+def test_annotations_and_frames_are_never_given_up(
+    data: Path, truth: dict[str, Any], methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scores.tex").write_text(json.dumps(truth))
+    asked = (*methods, "--out", tmp_path, "--force")
+    assert harness_quietly("--data", tmp_path / "scores.tex", *asked, "--score-only") == 2
+    assert f"{tmp_path / 'scores.tex'} is among what would be replaced" in capsys.readouterr().err
+    frames = tmp_path / "data" / "valid" / "JPEGImages"
+    shutil.copytree(data, tmp_path / "data")
+    (frames / "frames").symlink_to(frames)
+    shutil.copy(next((frames / "valid_00000").iterdir()), frames / "valid_00000" / "0000.webp")
+    asked = (*methods, "--out", frames, "--force")
+    assert harness_quietly("--data", tmp_path / "data", *asked, "--no-video") == 2
+    assert "valid_00000 is among what would be replaced" in capsys.readouterr().err
+    assert (frames / "valid_00000" / "0000.webp").exists()
+
+
+def test_earlier_files_stay_until_there_are_new_ones(
+    data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, out = tmp_path / "data", tmp_path / "o"
+    shutil.copytree(data, broken)
+    asked = (*methods, "--no-video", "--count", "1", "--out")
+    assert harness_quietly("--data", broken, *asked, out) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    next((broken / "valid").rglob("*.jpg")).write_bytes(b"no picture")
+    for more in ((), ("--score-only",)):
+        assert harness_quietly("--data", broken, *asked, out, "--force", *more) == 2
+        assert "cannot be decoded" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+        assert harness_quietly("--data", broken, *asked, tmp_path / "new" / "o", *more) == 2
+        assert not (tmp_path / "new").exists()
+    (out / "strips" / "mine.png").write_text("mine")
+    (out / "frames" / "1.webp").write_text("mine")
+    assert harness_quietly("--data", data, *asked, out, "--force", "--score-only") == 0
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
+        *("frames/1.webp", "scores.csv", "scores.tex", "situations.tex", "strips/mine.png")
+    ]
+
+
+def test_a_pipe_is_scored_and_hashed_as_read(data: Path, methods: list[str], tmp_path: Path) -> None:
+    content = Path(methods[0].split("=")[1]).read_bytes()
+    os.mkfifo(tmp_path / "63")
+    writer = threading.Thread(target=(tmp_path / "63").write_bytes, args=(content,))
+    writer.start()
+    asked = (f"a={tmp_path / '63'}", "--score-only", "--out", tmp_path / "o")
+    assert harness_quietly("--data", data / "valid.json", *asked) == 0
+    writer.join()
+    with (tmp_path / "o" / "scores.csv").open(newline="") as file:
+        found = {(line["file"], line["sha256"]) for line in csv.DictReader(file)}
+    assert found == {("a pipe", hashlib.sha256(content).hexdigest())}
+
+
+def test_sigterm_is_told_as_ctrl_c_is(
+    data: Path,
+    methods: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ended(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    asked = ("--data", data, *methods, "--no-video", "--out", tmp_path / "o")
+    monkeypatch.setattr("harness.compare.run.score", ended)
+    assert harness_quietly(*asked) == 130
+    assert capsys.readouterr().err == "interrupted: nothing was written\n"
+    assert not (tmp_path / "o").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("harness.compare.run._draw", ended)
+    assert harness_quietly(*asked) == 130
+    assert (
+        capsys.readouterr().err == f"interrupted: {tmp_path / 'o'} may hold a part; --force begins it anew\n"
+    )
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_videos_of_one_name_are_found_by_id(
+    data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((data / "valid.json").read_text())
+    first, second, third, _ = content["videos"]
+    second["file_names"] = first["file_names"]
+    third |= {"file_names": [], "length": 0}
+    content["annotations"] = None
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "valid.json").write_text(json.dumps(content))
+    (tmp_path / "none.json").write_text("[]")
+    asked = (
+        "--data",
+        tmp_path / "data",
+        f"a={tmp_path / 'none.json'}",
+        "--no-video",
+        "--out",
+        tmp_path / "o",
+    )
+    assert harness_quietly(*asked, "--videos", "valid_00000") == 2
+    says = f"2 videos have this name; allowed: {first['id']}, {second['id']}\n"
+    assert capsys.readouterr().err.endswith(says)
+    assert harness_quietly(*asked, "--videos", "atlantis") == 2
+    says = f"no such video; allowed: {first['id']}, {second['id']}, valid_00003\n"
+    assert capsys.readouterr().err.endswith(says)
+    assert harness_quietly(*asked, "--videos", f"{second['id']}", "--frames", "2") == 0
 
 
 def test_methods_without_tracks_to_draw_are_named(

@@ -83,7 +83,10 @@ def test_table_csv_latex_figure(folder: Path) -> None:
     [switches] = [x for x in lines if x["file"] == "seed0.json" and x["kind"] == "identity_switch"]
     assert (float(switches["dAP"]), switches["count"]) == (pytest.approx(100 - float(switches["AP50"])), "2")
     before = {path: path.read_bytes() for path in (folder / "found").iterdir()}
-    assert run(*files, "--data", "valid.json", "--out", "found", cwd=folder).returncode == 0
+    again = [*files, "--data", "valid.json", "--out", "found"]
+    check_refused(run(*again, cwd=folder), "--out: found: not empty", "--force")
+    (folder / "found" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert run(*again, "--force", cwd=folder).returncode == 0
     assert {path: path.read_bytes() for path in before} == before, "the same results, the same bytes"
     if shutil.which("pdflatex"):
         subprocess.run(
@@ -127,7 +130,10 @@ def test_the_commands_of_the_page(folder: Path) -> None:
         (["a=results.json", "--data", "valid.json", "--split", "valid"], ["--split"]),
         (["a=results.json", "--data", "bare.json"], ["no annotated track", "an annotated split"]),
         (["a=bad.json", "--data", "valid.json"], ["bad.json", "category_id"]),
-        (["a=results.json", "--data", "valid.json", "--out", "valid.json"], ["--out valid.json"]),
+        (["a=results.json", "--data", "valid.json", "--out", "valid.json"], ["--out: valid.json: a file"]),
+        (["a=bad.json", "--data", "valid.json", "--out", "/proc/x"], ["--out: /proc/x: cannot be"]),
+        (["a=results.json", "a=DATA/../results.json", "--data", "valid.json"], ["the file is there twice"]),
+        (["a=results.json", "--data", "DATA", "--split", ""], ["--split '': allowed: the name of a json"]),
     ],
 )
 def test_refused(arguments: list[str], parts: list[str], folder: Path) -> None:
@@ -138,6 +144,25 @@ def test_refused(arguments: list[str], parts: list[str], folder: Path) -> None:
     check_refused(run(*arguments, cwd=folder), *parts)
 
 
+@pytest.mark.parametrize("place", ["file", "data"])
+def test_an_input_is_never_replaced(place: str, folder: Path) -> None:
+    shutil.copytree(folder / "DATA", folder / "found")
+    file, data = ("found/errors.csv", "valid.json") if place == "file" else ("other.json", "found/errors.tex")
+    shutil.copy(folder / "results.json", folder / "found" / "errors.csv")
+    shutil.copy(folder / "valid.json", folder / "found" / "errors.tex")
+    before = {path: path.read_bytes() for path in (folder / "found").glob("*.*")}
+    done = run(f"a={file}", "--data", data, "--out", "DATA/../found", "--force", cwd=folder)
+    check_refused(done, "is among what would be replaced")
+    assert {path: path.read_bytes() for path in (folder / "found").glob("*.*")} == before
+
+
+def test_a_refused_run_leaves_no_folder_and_no_table(folder: Path) -> None:
+    (folder / "bad.json").write_text("[1]", encoding="utf-8")
+    done = run("b=results.json", "a=bad.json", "--data", "valid.json", "--out", "new/found", cwd=folder)
+    check_refused(done, "bad.json")
+    assert not (folder / "new").exists()
+
+
 def test_images_are_refused(tmp_path: Path) -> None:
     size = {"height": 4, "width": 4}
     coco = {"images": [{"id": 1, "file_name": "a.jpg", **size}], "categories": [{"id": 1, "name": "a"}]}
@@ -146,7 +171,7 @@ def test_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "coco.json").write_text(json.dumps({**coco, "annotations": [annotation]}), encoding="utf-8")
     (tmp_path / "results.json").write_text("[]", encoding="utf-8")
     with pytest.raises(InputError, match="images"):
-        find_all([f"a={tmp_path / 'results.json'}"], tmp_path / "coco.json", None)
+        find_all({"a": [tmp_path / "results.json"]}, tmp_path / "coco.json", None)
 
 
 def test_without_torch() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +82,8 @@ def refusal(folder: Path, content: Any) -> str:
 
 def test_a_common_file_stays_as_it_is(tmp_path: Path) -> None:
     entries = [entry(9), entry(3, 7, 0.25), entry(8), entry(3)]
-    assert read(tmp_path, entries) == ForeignResults(entries, [])
+    found = read(tmp_path, entries)
+    assert (found.results, found.notes) == (entries, [])
 
 
 def test_unasked_keys_are_left_out(tmp_path: Path) -> None:
@@ -101,7 +105,8 @@ def test_exact_copies_are_left_out_and_said(tmp_path: Path) -> None:
 
 def test_videos_without_results_are_named(tmp_path: Path) -> None:
     assert read(tmp_path, [entry(8)]).notes == ["no result, scored as none found: videos 3, 9"]
-    assert read(tmp_path, []) == ForeignResults([], ["no result, scored as none found: videos 3, 8, 9"])
+    found = read(tmp_path, [])
+    assert (found.results, found.notes) == ([], ["no result, scored as none found: videos 3, 8, 9"])
 
 
 def test_scores_are_ranks(tmp_path: Path) -> None:
@@ -150,7 +155,8 @@ def test_a_file_with_categories_of_its_own(tmp_path: Path, key: str) -> None:
 def test_own_lists_that_agree_need_no_note(tmp_path: Path) -> None:
     lists = {key: TRUTH[key] for key in ("videos", "categories")}
     entries = [entry(video) for video in (3, 8, 9)]
-    assert read(tmp_path, {**lists, "results": entries}) == ForeignResults(entries, [])
+    found = read(tmp_path, {**lists, "results": entries})
+    assert (found.results, found.notes) == (entries, [])
 
 
 @pytest.mark.parametrize(
@@ -169,6 +175,42 @@ def test_videos_by_name(tmp_path: Path, names: Json) -> None:
     found = read(tmp_path, [{**entry(None, segmentations=masks), **names}])
     assert found.results == [entry(8)]
     assert found.notes[0].startswith("videos mapped by name (1 names)")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"name": "two goats"}, {"name": "two goats", "height": None}, {"file_names": ["two goats/0.jpg"]}],
+)
+def test_names_suffice_for_videos_of_its_own(tmp_path: Path, about: Json) -> None:
+    found = read(tmp_path, {"videos": [{"id": 1, **about}], "results": [entry(8) | {"video_id": 1}]})
+    assert [result["video_id"] for result in found.results] == [8]
+    assert found.notes[0].startswith("videos mapped by name (1 names): its ids are of another list")
+
+
+@pytest.mark.parametrize(
+    ("videos", "says"),
+    [
+        ([{"id": 1, "name": "sea", "width": "x"}], "its own lists: video 1: width: 'x'; allowed: a positive"),
+        ([{"id": 1}, {"id": 1}], "its own lists: videos[1]: id: 1 appears twice"),
+        ([{"name": "sea"}], "its own lists: videos[0]: id: None; allowed: an integer"),
+        (["sea"], "its own lists: videos[0]: str; allowed: an object"),
+        ({"sea": 1}, "its own lists: videos: dict; allowed: a list"),
+    ],
+)
+def test_own_lists_are_checked_and_named(tmp_path: Path, videos: Any, says: str) -> None:
+    assert refusal(tmp_path, {"videos": videos, "results": []}).startswith(says)
+
+
+def test_the_checksum_is_of_what_was_read(tmp_path: Path) -> None:
+    content = json.dumps([entry(8)]).encode()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    found = read_foreign(pipe, TRUTH)
+    writer.join()
+    assert len(found.results) == 1
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_file_with_videos_of_its_own(tmp_path: Path) -> None:
@@ -254,7 +296,7 @@ def test_every_resize_to_a_short_side_keeps_the_aspect(height: int, width: int, 
         ({"info": 1}, "an object with info; allowed: a list of results, or an object with one of results"),
         ({"results": [], "annotations": []}, "results and annotations; allowed: a list of results, or"),
         ({"results": 5}, "results: int; allowed: a list of results"),
-        ({"results": [], "categories": {"1": "ape"}}, "categories: dict; allowed: a list"),
+        ({"results": [], "categories": {"1": "ape"}}, "its own lists: categories: dict; allowed: a list"),
         (["x"], "[0]: str; allowed: an object"),
         ([entry(77)], "[0]: video_id: 77; allowed: the id of a video that the annotation json lists"),
         ([entry(3, 5)], "[0]: video 3: category_id: 5; allowed: the id of a category"),

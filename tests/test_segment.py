@@ -303,6 +303,11 @@ def test_an_older_result_is_kept_unless_forced(
     assert status == 2
     assert "is among what would be replaced" in error
     assert len([*(out / "overlays").iterdir()]) == 3
+    content = {"categories": [{"id": place, "name": f"class {place}"} for place in range(1, 5)]}
+    (out / "results.json").write_text(json.dumps(content))
+    status, _, error = command([*words, "--categories", str(out / "results.json"), "--force"], capsys)
+    assert (status, "results.json is among what would be replaced" in error) == (2, True), error
+    assert json.loads((out / "results.json").read_text()) == content
 
 
 def test_a_frame_that_cannot_be_decoded_leaves_what_was_final(

@@ -165,7 +165,11 @@ def test_what_is_refused(data: Path, tmp_path: Path) -> None:
     assert "no annotations of split 'other'" in refused("--data", data, "--split", "other")
     assert "hold-out" in refused("--data", data, "--split", "coco-holdout-v1")
     assert "'a' is there twice" in refused("--data", data, f"a={results}", f"a={results}")
-    assert "allowed: a result file, or name=file" in refused("--data", data, "a=")
+    assert "'a' is there twice" in refused("--data", data, f"a={results}", f"a ={results}")
+    assert "allowed: NAME=FILE" in refused("--data", data, "a=")
+    assert "allowed: NAME=FILE" in refused("--data", data, "")
+    assert "printable characters" in refused("--data", data, f"a\nb={results}")
+    assert "--split '': allowed: the name of a json" in refused("--data", data, "--split", "")
     assert "cannot be read" in refused("--data", data, tmp_path / "none.json")
     assert "--csv" in refused("--data", data, "--csv", tmp_path / "nowhere" / "tags.csv")
     wrong = [{**entry, "video_id": 999} for entry in made_results(data)]
@@ -176,6 +180,27 @@ def test_what_is_refused(data: Path, tmp_path: Path) -> None:
     content = json.loads((bare / "valid.json").read_text())
     (bare / "valid.json").write_text(json.dumps({**content, "annotations": None}))
     assert "no annotated track" in refused("--data", bare)
+
+
+def test_only_a_file_of_its_own_is_replaced(data: Path, tmp_path: Path) -> None:
+    root, own = tmp_path / "set", tmp_path / "tags.csv"
+    shutil.copytree(data, root)
+    own.write_text("mine")
+    assert f"--csv: {own}: is there already; allowed: a new file, or --force" in refused(
+        "--data", root, "none.json", "--csv", own
+    )
+    assert own.read_text() == "mine"
+    assert printed("--data", root, "--csv", own, "--force")[0] == 0
+    assert own.read_text().startswith("video_id,")
+    frame = next((root / "valid").rglob("*.jpg"))
+    for path in (root / "results.json", root / "valid.json", frame):
+        before = path.read_bytes()
+        asked = ("--data", root, f"a={root / 'results.json'}", "--csv", root / "valid" / ".." / path)
+        assert "is read by this command" in refused(*asked, "--force")
+        assert path.read_bytes() == before
+    assert "no file; allowed: a new file" in refused("--data", root, "--csv", root, "--force")
+    assert "/proc/tags.csv: cannot be written" in refused("--data", "nowhere", "--csv", "/proc/tags.csv")
+    assert printed("--data", root, "--csv", root / "tags.csv")[0] == 0
 
 
 def test_images_and_broken_frames_are_refused(data: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch import Tensor
 
-from harness.data.named_split import find_video, load_split
+from harness.data.named_split import find_video, load_split, paths_of
 from harness.data.rle import Rle
 from harness.data.video_file import Frame, FrameSource, open_frames
 from harness.data.ytvis import Video, VideoDataset
@@ -36,6 +36,8 @@ class Footage:
     frames: FrameSource
     annotated: Callable[[int], TrackMasks] | None
     """The masks of a frame by its number"""
+    paths: tuple[Path, ...] = ()
+    """What is read: files, and folders of which files are read"""
 
 
 def open_footage(source: Path | None, data: Path | None, split: str | None, video: str | None) -> Footage:
@@ -47,7 +49,7 @@ def open_footage(source: Path | None, data: Path | None, split: str | None, vide
     if source is not None:
         if data is not None or split is not None or video is not None:
             raise InputError(f"{source}: beside --data, --split or --video; allowed: a video, or --data DIR")
-        return Footage(source.resolve().stem, open_frames(source), None)
+        return Footage(source.resolve().stem, open_frames(source), None, (source,))
     if data is None or video is None:
         raise InputError("no video; allowed: a video file, a folder of images, or --data DIR --video NAME")
     dataset = load_split(data, split)
@@ -57,6 +59,7 @@ def open_footage(source: Path | None, data: Path | None, split: str | None, vide
         found.name or str(found.video_id),
         _source(dataset, found),
         (lambda index: _annotated(dataset, found, index)) if annotated else None,
+        paths_of(dataset),
     )
 
 

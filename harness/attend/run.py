@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from harness.attend.pictures import Drawn, draw_film, draw_strips, film_lacks
 from harness.config import InferenceConfig
 from harness.devices import check_device
 from harness.memory import is_out_of_memory
-from harness.output_folder import clear_output
+from harness.output_folder import output_folder
 from harness.segment import NoMemoryError
 from harness.stored_model import stored_model
 from harness.strip import evenly_spread
@@ -33,6 +35,7 @@ from model.memory_attention import reads_memory
 from model.whole_file import whole_file
 
 STEM = "attention"
+STRIP_FILE = re.compile(rf"{STEM}_layer\d+\.(?:pdf|png)")
 COLUMNS = ("layer", "token", "frame", "to_frame", "on_foreground", "area")
 
 
@@ -94,10 +97,10 @@ def attend(request: Request, told: Callable[[int, int | None], None] = lambda do
         lacks = None if request.film is False else film_lacks()
         if request.film and lacks:
             raise InputError(lacks)
-        _clear(request)
         model = model.to(check_device(request.device))
-        looked = video_attention(model, footage, request.inference, request.head, request.score, told)
-        return _written(request, model, footage, looked, lacks)
+        with _output(request, footage) as clear:
+            looked = video_attention(model, footage, request.inference, request.head, request.score, told)
+            return _written(request, model, footage, looked, lacks, clear)
     except OSError as error:
         named = error.filename or request.out
         raise InputError(f"{named}: cannot be read or written ({error.strerror or error})") from None
@@ -143,16 +146,21 @@ def shown_frames(frames: int | tuple[int, ...], length: int) -> list[int]:
     return evenly_spread(length, frames)
 
 
-def _clear(request: Request) -> None:
-    """Make the folder, without what an earlier run left there; nothing else in it is touched."""
+def _output(request: Request, footage: Footage) -> AbstractContextManager[Callable[[], None]]:
+    """The folder; what it gives removes what an earlier run left there, nothing else."""
     out = request.out
     left = [out / f"{STEM}.{suffix}" for suffix in ("json", "csv", "mp4")]
-    left += [file for suffix in ("pdf", "png") for file in out.glob(f"{STEM}_layer*.{suffix}")]
-    clear_output(out, request.force, left, request.source)
+    left += [file for file in out.glob("*.*") if STRIP_FILE.fullmatch(file.name)]
+    return output_folder(out, request.force, left, (request.weights, *footage.paths))
 
 
 def _written(
-    request: Request, model: ClipModel, footage: Footage, looked: VideoAttention, lacks: str | None
+    request: Request,
+    model: ClipModel,
+    footage: Footage,
+    looked: VideoAttention,
+    lacks: str | None,
+    clear: Callable[[], None],
 ) -> Attended:
     numbers = token_numbers(looked.attention, looked.shares)
     if request.best and all(each.lift is None for each in numbers):
@@ -190,7 +198,9 @@ def _written(
         "tokens": [{**asdict(each), "to_memory": 1 - each.to_frame, "lift": each.lift} for each in numbers],
     }
     files = [request.out / f"{STEM}.json", request.out / f"{STEM}.csv"]
-    for path, text in zip(files, (json.dumps(record, indent=1) + "\n", _table(looked)), strict=True):
+    texts = json.dumps(record, indent=1) + "\n", _table(looked)
+    clear()  # nothing of the request can be refused any more
+    for path, text in zip(files, texts, strict=True):
         with whole_file(path) as draft:
             draft.write_text(text, encoding="utf-8")
     drawn = Drawn(

@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from harness.bench.job import REGIONS, WHAT, BenchJob, Precision, Region, Side
 from harness.bench.run import Bench, Measured, run_bench
+from harness.data.named_split import split_name
 from model.config import ModelConfig
 from model.errors import InputError
 
@@ -85,7 +86,7 @@ def _subject(
         write_videos(data, size, options.length, options.videos)
     if options.weights is not None:
         return stored_model(options.weights).config, options.weights, data
-    weights, split = work / "weights.safetensors", options.split or "valid"
+    weights, split = work / "weights.safetensors", split_name(options.split)
     model = (options.backbone, options.encoder)
     return write_weights(weights, *model, data, split, options.window, options.kept), weights, data
 
@@ -98,7 +99,7 @@ def _jobs(
         model=config,
         weights=weights,
         data=data,
-        split=options.split or "valid",
+        split=split_name(options.split),
         videos=options.videos,
         short_side=short_side,
         window=options.window,

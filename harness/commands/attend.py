@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
-from harness.commands.interruption import InterruptedRunError
+from harness.commands.interruption import InterruptedRunError, sigterm_as_ctrl_c, what_is_left
 from harness.commands.numbers import how_many_or_which, which
 from harness.commands.progress import Progress
 from harness.config import InferenceConfig
@@ -94,12 +94,13 @@ def attend(
         force=force,
     )
     try:
-        done = attend(request, Progress("looked at"))
+        with sigterm_as_ctrl_c():
+            done = attend(request, Progress("looked at"))
     except NoMemoryError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        raise InterruptedRunError(f"{request.out} may hold a part; --force begins it anew") from None
+        raise InterruptedRunError(what_is_left(request.out)) from None
     print(*done.told, sep="\n")
     print()
     print(*_table(done), sep="\n")

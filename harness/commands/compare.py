@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.interruption import InterruptedRunError
+from harness.commands.interruption import InterruptedRunError, sigterm_as_ctrl_c, what_is_left
 from harness.commands.numbers import how_many_or_which
 from model.errors import InputError
 
@@ -75,11 +75,10 @@ def compare(
         force=force,
     )
     try:
-        done = (run.score_only if score_only else run.compare)(request, _say)
+        with sigterm_as_ctrl_c():
+            done = (run.score_only if score_only else run.compare)(request, _say)
     except KeyboardInterrupt:
-        raise InterruptedRunError(
-            "nothing was written" if score_only else f"{out} holds a part; --force begins it anew"
-        ) from None
+        raise InterruptedRunError(what_is_left(out)) from None
     if done.table is None:
         print("no annotations: pictures only, no scores")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from harness.commands.interruption import InterruptedRunError
+from harness.commands.interruption import InterruptedRunError, sigterm_as_ctrl_c
 from harness.commands.progress import Progress
 from harness.config import InferenceConfig
 from model.config import first_problem
@@ -67,20 +66,14 @@ def segment(
     from harness.segment import NoMemoryError, Request, segment  # late: torch takes seconds to import
 
     request = Request(source, weights, folder, inference, device, overlay, overlay_score, categories, force)
-    before = signal.signal(signal.SIGTERM, _interrupt)
     progress = Progress("final")
     try:
-        done = segment(request, progress)
+        with sigterm_as_ctrl_c():
+            done = segment(request, progress)
     except NoMemoryError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise InterruptedRunError(f"{folder} holds the {progress.done} frames that were final") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
     print(f"{done.frames} frames, {done.tracks} tracks, {done.results} results")
     print(*(f"written: {file}" for file in done.files), sep="\n")
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

@@ -22,15 +22,17 @@ def situations(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="95 % intervals, by resampling videos.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that --csv names.")] = False,
 ) -> None:
     """How fast, hidden, look-alike, blurred, absent, changing each annotated track is; AP by it.
 
     docs/situations.md says how each is measured, and what an AP of a part of the tracks means.
     """
+    from harness.named_files import named_or_bare_files
     from harness.situations import listing
-    from harness.situations.run import labelled, list_situations
+    from harness.situations.run import list_situations
 
-    found = list_situations(data, split, labelled(files or []), intervals, to_csv)
+    found = list_situations(data, split, named_or_bare_files(files or []), intervals, to_csv, force)
     print(listing.as_json(found) if as_json else listing.text(found))
     for name, each in found.scored.items():
         for note in each.notes:

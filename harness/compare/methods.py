@@ -23,6 +23,8 @@ class Method:
     path: Path
     results: list[dict[str, Any]]
     notes: list[str]
+    sha256: str
+    """Of the bytes that were read"""
 
     def by_video(self) -> dict[int, list[dict[str, Any]]]:
         """The results of each video that has some."""
@@ -53,5 +55,5 @@ def read_methods(files: dict[str, Path], truth: dict[str, Any]) -> list[Method]:
     found = []
     for name, path in files.items():
         read = read_foreign(path, truth)
-        found.append(Method(name, path, read.results, read.notes))
+        found.append(Method(name, path, read.results, read.notes, read.sha256))
     return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +18,10 @@ from harness.compare.methods import GROUND_TRUTH, Method, load_videos, read_meth
 from harness.compare.scenes import Scene, Scenes
 from harness.compare.scores import ScoreTable, score
 from harness.compare.strips import strip_caption, strip_of, write_video
-from harness.data.named_split import find_video
+from harness.data.named_split import find_video, paths_of
 from harness.data.ytvis import Video, VideoDataset
-from harness.named_files import named_files
-from harness.output_folder import clear_output
+from harness.named_files import file_words, named_files
+from harness.output_folder import output_folder
 from harness.overlay import video_writer
 from harness.report.escape import not_in_latex
 from harness.result_file import read_truth
@@ -79,19 +80,20 @@ def compare(request: Request, say: Say) -> Compared:
     dataset = load_videos(request.data, request.split)
     named = _named(request.videos, dataset)
     truth, has_truth = dataset.ground_truth(), any(video.tracks for video in dataset.videos)
-    methods = read_methods(files, truth)
-    _tell(methods, say)
-    _tell_silent(methods, request.threshold, say)
-    scenes = Scenes(dataset, methods, request.threshold, request.most)
     _check_frames(request.frames, named)
-    _prepare(request.out, request.force)
-    table = None
-    if has_truth:
-        table = score(truth, dataset.root.resolve().name, dataset.split, methods, dataset)
-    chosen = [scenes.of(video) for video in named] or _chosen(dataset, scenes, request)
-    with _writing(request.out):
-        written = [] if table is None else _write_scores(request.out, table, say)
-        written += _draw(request, dataset, methods, chosen, table, say)
+    with _output(request, (*files.values(), *paths_of(dataset))) as clear:
+        methods = read_methods(files, truth)
+        _tell(methods, say)
+        _tell_silent(methods, request.threshold, say)
+        scenes = Scenes(dataset, methods, request.threshold, request.most)
+        table = None
+        if has_truth:
+            table = score(truth, dataset.root.resolve().name, dataset.split, methods, dataset)
+        chosen = [scenes.of(video) for video in named] or _chosen(dataset, scenes, request)
+        clear()
+        with _writing(request.out):
+            written = [] if table is None else _write_scores(request.out, table, say)
+            written += _draw(request, dataset, methods, chosen, table, say)
     return Compared(table, tuple(written))
 
 
@@ -106,22 +108,25 @@ def score_only(request: Request, say: Say) -> Compared:
     if request.data.is_file():
         name, truth = read_truth(request.data, request.split)
         data, split = request.data.name, request.data.stem
+        read: tuple[Path, ...] = (request.data,)
     else:
         dataset = load_videos(request.data, request.split)
         name, truth = str(dataset.annotation_file), dataset.ground_truth()
         data, split = dataset.root.resolve().name, dataset.split
+        read = paths_of(dataset)
     header = read_header(truth, name)
     if not truth.get("annotations"):
         raise InputError(
             f"{name}: no annotations to score against; allowed with --score-only: an annotated split"
         )
     read_annotations(truth, name, header)
-    methods = read_methods(files, truth)
-    _tell(methods, say)
-    _prepare(request.out, request.force)
-    table = score(truth, data, split, methods, dataset)
-    with _writing(request.out):
-        return Compared(table, tuple(_write_scores(request.out, table, say)))
+    with _output(request, (*files.values(), *read)) as clear:
+        methods = read_methods(files, truth)
+        _tell(methods, say)
+        table = score(truth, data, split, methods, dataset)
+        clear()
+        with _writing(request.out):
+            return Compared(table, tuple(_write_scores(request.out, table, say)))
 
 
 # What is asked for
@@ -170,21 +175,23 @@ def _frames_of(scene: Scene, request: Request) -> tuple[list[int], str]:
 # Files
 
 
-def _prepare(out: Path, force: bool) -> None:
-    """Without what an earlier run left: a video has frames of a page, and a strip and a mp4 of their name.
+def _output(request: Request, read: Iterable[Path]) -> AbstractContextManager[Callable[[], None]]:
+    """The folder; what it gives removes what an earlier run left: files of names that docs/compare.md lists.
 
-    Other files in folders of these names are somebody else's, and stay.
+    A video is known by its frames of the page; all other files stay.
     """
+    out = request.out
+    for name in (FRAMES, STRIPS, VIDEOS):
+        if (out / name).exists() and not (out / name).is_dir():
+            raise InputError(f"--out: {out / name}: a file; allowed: a folder")
     left = [out / name for name in (PAGE, SCORES, LATEX, SITUATIONS)]
     stems = {first.parent.name for first in (out / FRAMES).glob("*/0000.webp")}
     for stem in stems:
-        left += [file for file in (out / FRAMES / stem).glob("*.webp") if file.stem.isdigit()]
+        frames = (out / FRAMES / stem).glob("*.webp")
+        left += [file for file in frames if re.fullmatch(r"\d{4,}", file.stem)]
         left += [out / STRIPS / f"{stem}.{suffix}" for suffix in FORMATS]
         left.append(out / VIDEOS / f"{stem}.mp4")
-    clear_output(out, force, left)
-    for folder in (*(out / FRAMES / stem for stem in stems), out / FRAMES, out / STRIPS, out / VIDEOS):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    return output_folder(out, request.force, left, read)
 
 
 @contextmanager
@@ -248,7 +255,7 @@ def _facts(
     facts = [
         ("Data", [f"split {dataset.split} of {dataset.root.resolve().name}"]),
         ("Videos", [f"{shown} of {len(dataset.videos)}, {order}"]),
-        ("Files", [f"{each.name}: {each.path.name}, {len(each.results)} results" for each in methods]),
+        ("Files", [f"{each.name}: {file_words(each.path)}, {len(each.results)} results" for each in methods]),
         ("Notes", [f"{each.name}: {note}" for each in methods for note in each.notes]),
         ("Drawn", [drawn]),
     ]

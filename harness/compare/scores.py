@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from harness.compare.methods import Method
 from harness.data.ytvis import VideoDataset
 from harness.evaluation import evaluate
 from harness.metrics import LEVELS, SITUATION_NAMES, SITUATIONS
+from harness.named_files import file_words
 from harness.report.latex import latex_list
 from harness.situations import situation_scores
 
@@ -145,8 +145,7 @@ def score(
 
 def _scored(method: Method, found: dict[str, float], by_situation: Scores) -> ScoredMethod:
     metrics: Scores = {name: None if found[name] < 0 else 100 * found[name] for name in METRICS}
-    digest = hashlib.sha256(method.path.read_bytes()).hexdigest()
-    return ScoredMethod(method.name, method.path.name, digest, metrics, by_situation)
+    return ScoredMethod(method.name, file_words(method.path), method.sha256, metrics, by_situation)
 
 
 def number_text(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from harness.config import DataConfig
@@ -20,14 +21,26 @@ def is_holdout(split: str | None) -> bool:
     return split is not None and split.endswith(HOLDOUT)
 
 
+def split_name(split: str | None) -> str:
+    """``valid`` where none is named.
+
+    Raises:
+        InputError: a name without a letter.
+    """
+    if split is not None and not split.strip():
+        raise InputError(f"--split {split!r}: allowed: the name of a json of the folder, or a hold-out")
+    return DEFAULT_SPLIT if split is None else split
+
+
 def load_split(root: Path, split: str | None) -> VideoDataset:
     """The videos of a split; ``valid`` where none is named. Annotations may be missing.
 
     Raises:
         InputError: there is no such json or hold-out.
     """
-    if split is None or not is_holdout(split):
-        return load_dataset(root, split or DEFAULT_SPLIT)
+    split = split_name(split)
+    if not is_holdout(split):
+        return load_dataset(root, split)
     benchmark = split.removesuffix(HOLDOUT)
     if benchmark not in BENCHMARKS or holdout_name(benchmark) is None:
         raise InputError(
@@ -48,6 +61,23 @@ def find_video(dataset: VideoDataset, name: str, option: str) -> Video:
         return found[0]
     why = f"{len(found)} videos have this name" if found else "no such video"
     why = "it has no frame" if len(found) == 1 else why
-    known = [video.name or str(video.video_id) for video in dataset.videos]
+    several = found if len(found) > 1 else dataset.videos
+    names = Counter(video.name for video in dataset.videos)
+    known = [call for video in several if video.length and (call := _call(video, names))]
     more = ", ..." if len(known) > NAMES_SHOWN else ""
-    raise InputError(f"{option} {name!r}: {why}; allowed: {', '.join(known[:NAMES_SHOWN])}{more}")
+    allowed = ", ".join(known[:NAMES_SHOWN]) or "a video with frames"
+    raise InputError(f"{option} {name!r}: {why}; allowed: {allowed}{more}")
+
+
+def _call(video: Video, names: Counter[str]) -> str:
+    """The name or id that finds this video alone; "" where neither does."""
+    if video.name and names[video.name] == 1:
+        return video.name
+    number = str(video.video_id)
+    return "" if number in names else number
+
+
+def paths_of(dataset: VideoDataset) -> tuple[Path, ...]:
+    """What is read of a data set: its annotation file, and the folders of its frames."""
+    folders = dict.fromkeys(file.parent for video in dataset.videos for file in video.files)
+    return (dataset.annotation_file, *folders)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from harness.data.named_split import load_split
+from harness.data.named_split import load_split, paths_of
 from harness.data.ytvis import VideoDataset
 from harness.foreign_results import read_foreign
+from harness.output_folder import check_new_file
 from harness.situations.intervals import score_intervals
 from harness.situations.listing import Intervals, Listing, Scored, as_csv
 from harness.situations.outcomes import Outcome, outcomes
@@ -21,19 +22,28 @@ from model.whole_file import whole_file
 
 
 def list_situations(
-    data: Path, split: str | None, files: Mapping[str, str], intervals: bool, to_csv: Path | None = None
+    data: Path,
+    split: str | None,
+    files: Mapping[str, Path],
+    intervals: bool,
+    to_csv: Path | None = None,
+    force: bool = False,
 ) -> Listing:
     """Tags and terciles of a data set, and each result file's AP in them.
+
+    Args:
+        files: result files by the name that tables give them.
+        to_csv: a new file for the tags, or with ``force`` one that is replaced.
 
     Raises:
         InputError: the data is of images, has no annotations or cannot be read; a result file does not
             fit; the CSV cannot be written.
     """
-    if to_csv is not None and not to_csv.parent.is_dir():  # told before the work, not after it
-        raise InputError(
-            f"--csv: {to_csv}: no folder {to_csv.parent}; allowed: a file in a folder that is there"
-        )
+    if to_csv is not None:  # told before the work, not after it
+        check_new_file("--csv", to_csv, force, files.values())
     dataset = annotated_videos(data, split)
+    if to_csv is not None:
+        check_new_file("--csv", to_csv, force, (*files.values(), *paths_of(dataset)))
     truth = dataset.ground_truth()
     read = {name: read_foreign(path, truth) for name, path in files.items()}
     matched = {name: outcomes(truth, each.results) for name, each in read.items()}
@@ -82,20 +92,3 @@ def _write(path: Path, content: str) -> None:
             draft.write_text(content, encoding="utf-8", newline="")
     except OSError as error:
         raise InputError(f"--csv: {path}: cannot be written ({error.strerror})") from None
-
-
-def labelled(files: Sequence[str]) -> dict[str, str]:
-    """Name to path of ``name=path`` arguments; one without a name has its path for one."""
-    out: dict[str, str] = {}
-    for argument in files:
-        name, equals, path = argument.partition("=")
-        if not equals:
-            name = path = argument
-        if not name or not path:
-            raise InputError(f"{argument!r}: allowed: a result file, or name=file")
-        if name in out:
-            raise InputError(
-                f"{argument!r}: the name {name!r} is there twice; allowed: name=file, each name once"
-            )
-        out[name] = path
-    return out
