@@ -17,6 +17,7 @@ from harness.data.named_split import split_name
 from harness.foreign_results import read_foreign
 from harness.metrics import ERROR_KINDS, ERROR_NAMES
 from harness.named_files import file_words, named_file
+from harness.output_folder import written_in
 from harness.report.latex import latex_list
 from harness.report.statistics import Cell, summarise
 from harness.result_file import read_truth
@@ -188,12 +189,10 @@ def write_all(found: FoundErrors, folder: Path, clear: Callable[[], None]) -> li
         **_figure(found),
     }
     clear()
-    try:
+    with written_in(folder):
         for name, content in contents.items():
             with whole_file(folder / name) as draft:
                 draft.write_bytes(content)
-    except OSError as error:
-        raise InputError(f"--out: {folder}: cannot be written to ({error.strerror})") from None
     return [folder / name for name in contents]
 
 

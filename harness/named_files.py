@@ -25,19 +25,22 @@ def named_file(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def named_or_bare_files(arguments: Iterable[str]) -> dict[str, Path]:
-    """The same, but one without a name has its path for one.
+def named_files(arguments: Iterable[str], taken: str = "", bare: bool = False) -> dict[str, Path]:
+    """Several of them, each with a name of its own.
+
+    Args:
+        taken: a name that is nobody's.
+        bare: whether a file without a name will do; its path is its name.
 
     Raises:
-        InputError: as :func:`named_file`, or a name that is there twice.
+        InputError: as :func:`named_file`, or a name that is there twice or taken.
     """
     found: dict[str, Path] = {}
     for text in arguments:
-        name, path = named_file(text) if "=" in text or not text else (text, Path(text))
-        if name in found:
-            raise InputError(
-                f"{text!r}: the name {name!r} is there twice; allowed: NAME=FILE, each name once"
-            )
+        name, path = (text, Path(text)) if bare and text and "=" not in text else named_file(text)
+        if name == taken or name in found:
+            why = "is the annotations' own" if name == taken else "is there twice"
+            raise InputError(f"{text}: the name {name!r} {why}; allowed: each method with a name of its own")
         found[name] = path
     return found
 
@@ -45,19 +48,3 @@ def named_or_bare_files(arguments: Iterable[str]) -> dict[str, Path]:
 def file_words(path: Path) -> str:
     """What a table or caption calls the file: its name, which a pipe has not."""
     return "a pipe" if path.is_fifo() else path.name
-
-
-def named_files(arguments: Iterable[str], taken: str = "") -> dict[str, Path]:
-    """Several of them, each with a name of its own; ``taken`` is nobody's.
-
-    Raises:
-        InputError: as :func:`named_file`, or a name that is there twice or taken.
-    """
-    found: dict[str, Path] = {}
-    for text in arguments:
-        name, path = named_file(text)
-        if name == taken or name in found:
-            why = "is the annotations' own" if name == taken else "is there twice"
-            raise InputError(f"{text}: the name {name!r} {why}; allowed: each method with a name of its own")
-        found[name] = path
-    return found

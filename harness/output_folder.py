@@ -34,7 +34,7 @@ def output_folder(
         raise InputError(f"--out: {out}: a file; allowed: a folder")
     files = list(left)
     made: list[Path] = []
-    with _one_line(out):
+    with written_in(out):
         if not force and out.is_dir() and any(out.iterdir()):
             raise InputError(
                 f"--out: {out}: not empty; choose another folder, or --force to replace what an earlier run "
@@ -48,7 +48,7 @@ def output_folder(
                 raise InputError(f"--out: {file}: a folder, where a file would be written")
         made = _make(out)
     try:
-        with _one_line(out):
+        with written_in(out):
             tempfile.TemporaryFile(dir=out).close()
         yield lambda: _remove(out, files)
     finally:
@@ -108,7 +108,7 @@ def _make(out: Path) -> list[Path]:
 
 def _remove(out: Path, files: Iterable[Path]) -> None:
     """Remove the files, and folders below ``out`` that are empty then."""
-    with _one_line(out):
+    with written_in(out):
         for file in files:
             if not file.is_symlink() and not file.exists():
                 continue
@@ -121,7 +121,8 @@ def _remove(out: Path, files: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _one_line(out: Path) -> Iterator[None]:
+def written_in(out: Path) -> Iterator[None]:
+    """A full disk and the like, while the folder is written, are an :class:`InputError` of one line."""
     try:
         yield
     except OSError as error:

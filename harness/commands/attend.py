@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
+from harness.commands.inference import inference_settings
 from harness.commands.interruption import InterruptedRunError, sigterm_as_ctrl_c, what_is_left
 from harness.commands.numbers import how_many_or_which, which
 from harness.commands.progress import Progress
-from harness.config import InferenceConfig
-from model.config import first_problem
-from model.errors import InputError
 
 if TYPE_CHECKING:
     from harness.attend.run import Attended
@@ -66,10 +63,7 @@ def attend(
 
     Tokens, layers, heads and frames are counted from 0. Exit status 1 when there is not enough memory.
     """
-    try:
-        inference = InferenceConfig(window=window, short_side=short_side)
-    except ValidationError as error:
-        raise InputError(f"--{first_problem(error, InferenceConfig).replace('_', '-', 1)}") from None
+    inference = inference_settings(window=window, short_side=short_side)
     name = video if video is not None else source.resolve().stem if source is not None else ""
 
     from harness.attend.run import Request, attend  # late: torch takes seconds to import

@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
+from harness.commands.inference import inference_settings
 from harness.commands.interruption import InterruptedRunError, sigterm_as_ctrl_c
 from harness.commands.progress import Progress
-from harness.config import InferenceConfig
-from model.config import first_problem
-from model.errors import InputError
-
-OPTIONS = {"short_side": "short-side", "score_threshold": "score"}
-"""Settings whose options have another name"""
 
 Source = Annotated[Path, typer.Argument(help="A video file, or a folder of images.")]
 Weights = Annotated[Path, typer.Option(help="The weights of a model: a training's, or published ones.")]
@@ -54,13 +48,7 @@ def segment(
 
     Frames appear in frames.jsonl as soon as they are final. Exit status 1 when there is not enough memory.
     """
-    settings = {"window": window, "stride": stride, "short_side": short_side, "score_threshold": score}
-    try:
-        inference = InferenceConfig(**settings)  # type: ignore[arg-type]
-    except ValidationError as error:
-        key, colon, rest = first_problem(error, InferenceConfig).partition(":")
-        named = f"--{OPTIONS.get(key, key)}" if key in settings else key
-        raise InputError(f"{named}{colon}{rest}") from None
+    inference = inference_settings(window=window, stride=stride, short_side=short_side, score_threshold=score)
     folder = out if out is not None else Path("segmented", source.resolve().stem)
 
     from harness.segment import NoMemoryError, Request, segment  # late: torch takes seconds to import

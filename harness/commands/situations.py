@@ -28,11 +28,11 @@ def situations(
 
     docs/situations.md says how each is measured, and what an AP of a part of the tracks means.
     """
-    from harness.named_files import named_or_bare_files
+    from harness.named_files import named_files
     from harness.situations import listing
     from harness.situations.run import list_situations
 
-    found = list_situations(data, split, named_or_bare_files(files or []), intervals, to_csv, force)
+    found = list_situations(data, split, named_files(files or [], bare=True), intervals, to_csv, force)
     print(listing.as_json(found) if as_json else listing.text(found))
     for name, each in found.scored.items():
         for note in each.notes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from harness.compare.strips import strip_caption, strip_of, write_video
 from harness.data.named_split import find_video, paths_of
 from harness.data.ytvis import Video, VideoDataset
 from harness.named_files import file_words, named_files
-from harness.output_folder import output_folder
+from harness.output_folder import output_folder, written_in
 from harness.overlay import video_writer
 from harness.report.escape import not_in_latex
 from harness.result_file import read_truth
@@ -91,7 +91,7 @@ def compare(request: Request, say: Say) -> Compared:
             table = score(truth, dataset.root.resolve().name, dataset.split, methods, dataset)
         chosen = [scenes.of(video) for video in named] or _chosen(dataset, scenes, request)
         clear()
-        with _writing(request.out):
+        with written_in(request.out):
             written = [] if table is None else _write_scores(request.out, table, say)
             written += _draw(request, dataset, methods, chosen, table, say)
     return Compared(table, tuple(written))
@@ -125,7 +125,7 @@ def score_only(request: Request, say: Say) -> Compared:
         _tell(methods, say)
         table = score(truth, data, split, methods, dataset)
         clear()
-        with _writing(request.out):
+        with written_in(request.out):
             return Compared(table, tuple(_write_scores(request.out, table, say)))
 
 
@@ -192,16 +192,6 @@ def _output(request: Request, read: Iterable[Path]) -> AbstractContextManager[Ca
         left += [out / STRIPS / f"{stem}.{suffix}" for suffix in FORMATS]
         left.append(out / VIDEOS / f"{stem}.mp4")
     return output_folder(out, request.force, left, read)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """A full disk and the like are errors of one line."""
-    try:
-        yield
-    except OSError as error:
-        where = f"--out {out}" if error.filename is None else error.filename
-        raise InputError(f"{where}: cannot be read or written ({error.strerror or error})") from None
 
 
 def _write_scores(out: Path, table: ScoreTable, say: Say) -> list[Path]:
