@@ -309,6 +309,15 @@ def video_writer(option: str) -> tuple[Any, str]:
     return av, codec
 
 
+def video_lacks(option: str) -> str | None:
+    """Why no mp4 can be written here; None where one can."""
+    try:
+        video_writer(option)
+    except InputError as error:
+        return str(error)
+    return None
+
+
 class PictureVideo:
     """A mp4, which has its name when it is closed; before it is a hidden draft."""
 

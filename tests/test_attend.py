@@ -30,6 +30,7 @@ from harness.command_line import harness_command
 from harness.config import InferenceConfig, SyntheticConfig
 from harness.data.synthetic import write_dataset
 from harness.data.video_file import open_frames
+from harness.overlay import video_lacks
 from model.checkpoint import save_weights
 from model.errors import InputError
 from model.memory_attention import memory_attention
@@ -96,7 +97,7 @@ def test_a_process_from_weights_to_files(data: Path, weights: Path, tmp_path: Pa
     assert "foreground: annotated masks" in done.stdout
     table = [row.split() for row in done.stdout.splitlines() if row.endswith("ground")]
     assert [row[0] for row in table if "most" in row] == ["0", "0", "1", "1", "2", "2"]
-    film = ["attention.mp4"] if attention_pictures.film_lacks() is None else []
+    film = ["attention.mp4"] if video_lacks("mp4") is None else []
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES + film)
     if not film:
         assert "skipped: attention.mp4" in done.stdout

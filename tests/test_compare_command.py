@@ -186,6 +186,24 @@ def test_videos_and_frames_by_name(data: Path, methods: list[str], tmp_path: Pat
     assert sorted(path.name for path in (tmp_path / "b" / "frames").iterdir()) == names[:2]
 
 
+def test_without_pyav_videos_are_left_out_and_said(
+    data: Path,
+    methods: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("harness.compare.run.video_lacks", lambda option: f"--{option}: no PyAV")
+    asked = ("--data", data, *methods, "--count", "1", "--out")
+    assert harness_quietly(*asked, tmp_path / "o") == 0
+    assert "skipped: videos (--video: no PyAV)\n" in capsys.readouterr().err
+    assert (tmp_path / "o" / "index.html").is_file()
+    assert not (tmp_path / "o" / "videos").exists()
+    assert harness_quietly(*asked, tmp_path / "p", "--video") == 2
+    assert capsys.readouterr().err == "error: --video: no PyAV\n"
+    assert not (tmp_path / "p").exists()
+
+
 def test_without_annotations_there_are_pictures_only(
     data: Path, methods: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from harness.attend.footage import Footage, TrackMasks
 from harness.attend.foreground import Floats, TokenNumbers
-from harness.overlay import IMAGES_RATE, Label, Painter, Picture, PictureVideo, colour_of, video_writer
+from harness.overlay import IMAGES_RATE, Label, Painter, Picture, PictureVideo, colour_of
 from harness.strip import Scale, Sheet, Strip
-from model.errors import InputError
 
 COLOURS = "inferno"
 """Perceptually even and from dark to bright: it reads in grey"""
@@ -68,15 +67,6 @@ class Drawn:
         """In words; nothing where there are no masks."""
         lift = next(each.lift for each in self.numbers if (each.layer, each.token) == (layer, token))
         return "" if lift is None else f"lift {lift:.2f}"
-
-
-def film_lacks() -> str | None:
-    """Why no film can be written here; None where one can."""
-    try:
-        video_writer("mp4")
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def draw_strips(drawn: Drawn, shown: Sequence[int], stem: Path) -> list[Path]:

@@ -21,11 +21,12 @@ import numpy as np
 from harness.attend.attention import VideoAttention, video_attention
 from harness.attend.footage import Footage, open_footage
 from harness.attend.foreground import TokenNumbers, on_masks, token_numbers, tokens_apart
-from harness.attend.pictures import Drawn, draw_film, draw_strips, film_lacks
+from harness.attend.pictures import Drawn, draw_film, draw_strips
 from harness.config import InferenceConfig
 from harness.devices import check_device
 from harness.memory import is_out_of_memory
 from harness.output_folder import output_folder
+from harness.overlay import video_lacks
 from harness.segment import NoMemoryError
 from harness.stored_model import stored_model
 from harness.strip import evenly_spread
@@ -94,7 +95,7 @@ def attend(request: Request, told: Callable[[int, int | None], None] = lambda do
         footage = open_footage(request.source, request.data, request.split, request.video)
         model = stored_model(request.weights)
         _check(request, model, footage.frames.announced)
-        lacks = None if request.film is False else film_lacks()
+        lacks = None if request.film is False else video_lacks("mp4")
         if request.film and lacks:
             raise InputError(lacks)
         model = model.to(check_device(request.device))

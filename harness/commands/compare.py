@@ -24,7 +24,10 @@ Frames = Annotated[
 By = Annotated[str, typer.Option(help="Choose videos and frames by disagreement or by name.")]
 Threshold = Annotated[float, typer.Option(help="Draw tracks with at least this score.")]
 Tracks = Annotated[int, typer.Option(min=1, help="Draw so many tracks of a method in a video, at most.")]
-MakeVideo = Annotated[bool, typer.Option("--video/--no-video", help="Write a mp4 of each video drawn.")]
+MakeVideo = Annotated[
+    bool | None,
+    typer.Option("--video/--no-video", help="Write a mp4 of each; by default where PyAV is installed."),
+]
 ScoreOnly = Annotated[bool, typer.Option("--score-only", help="Print and write the tables alone.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in the folder.")]
 
@@ -42,7 +45,7 @@ def compare(
     by: By = "disagreement",
     threshold: Threshold = 0.3,
     tracks: Tracks = 10,
-    video: MakeVideo = True,
+    video: MakeVideo = None,
     score_only: ScoreOnly = False,
     force: Force = False,
 ) -> None:

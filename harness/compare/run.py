@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from harness.data.named_split import find_video, paths_of
 from harness.data.ytvis import Video, VideoDataset
 from harness.named_files import file_words, named_files
 from harness.output_folder import output_folder, written_in
-from harness.overlay import video_writer
+from harness.overlay import video_lacks
 from harness.report.escape import not_in_latex
 from harness.result_file import read_truth
 from harness.strip import FORMATS, evenly_spread
@@ -53,7 +53,8 @@ class Request:
     threshold: float = 0.3
     most: int = 10
     """Tracks of a method that are drawn in a video, at most"""
-    video: bool = True
+    video: bool | None = None
+    """A mp4 of each video drawn; None: where it can be written"""
     force: bool = False
 
 
@@ -75,8 +76,10 @@ def compare(request: Request, say: Say) -> Compared:
     files = named_files(request.methods, GROUND_TRUTH)
     if math.isnan(request.threshold):
         raise InputError("--threshold nan: allowed: a number")
-    if request.video:
-        video_writer("video")
+    lacks = None if request.video is False else video_lacks("video")
+    if request.video and lacks:
+        raise InputError(lacks)
+    request = replace(request, video=request.video is not False and lacks is None)
     dataset = load_videos(request.data, request.split)
     named = _named(request.videos, dataset)
     truth, has_truth = dataset.ground_truth(), any(video.tracks for video in dataset.videos)
@@ -90,6 +93,8 @@ def compare(request: Request, say: Say) -> Compared:
         if has_truth:
             table = score(truth, dataset.root.resolve().name, dataset.split, methods, dataset)
         chosen = [scenes.of(video) for video in named] or _chosen(dataset, scenes, request)
+        if lacks:
+            say(f"skipped: {VIDEOS} ({lacks})")
         clear()
         with written_in(request.out):
             written = [] if table is None else _write_scores(request.out, table, say)
@@ -220,7 +225,7 @@ def _draw(
     # Encoders need no interpreter: a video and a page's frames are written beside the strip.
     with ThreadPoolExecutor(2) as beside:
         for number, scene in enumerate(scenes, 1):
-            started = [beside.submit(gallery.add, scene, request.video)]
+            started = [beside.submit(gallery.add, scene, bool(request.video))]
             if request.video:
                 started.append(beside.submit(write_video, scene, dataset, out / VIDEOS / f"{scene.stem}.mp4"))
             frames, why = _frames_of(scene, request)
